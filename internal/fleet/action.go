@@ -1,0 +1,42 @@
+package fleet
+
+import "fmt"
+
+// Kind is what an action does.
+type Kind int
+
+// The kinds of actions.
+const (
+	None       Kind = iota
+	Clone           // make a container from a template
+	Launch          // mint a JIT config, deliver it, start the container
+	Deregister      // delete the registration; refused by GitHub when it is busy
+	Destroy         // stop and remove the container
+)
+
+var kindNames = [...]string{"none", "clone", "launch", "deregister", "destroy"}
+
+func (k Kind) String() string { return kindNames[k] }
+
+// Action is one thing to do, and why. A clone's Runner is empty: the executor
+// names it.
+type Action struct {
+	Kind     Kind
+	Pool     string
+	Runner   string
+	Template VMID // the replica to clone
+	Node     string
+	Reason   string
+}
+
+func (a Action) String() string {
+	what := a.Runner
+	if a.Kind == Clone {
+		what = fmt.Sprintf("for pool %s from template %d", a.Pool, a.Template)
+	}
+	where := ""
+	if a.Node != "" {
+		where = " on " + a.Node
+	}
+	return fmt.Sprintf("%s %s%s: %s", a.Kind, what, where, a.Reason)
+}

@@ -1,0 +1,114 @@
+package fleet
+
+import "time"
+
+// Container is what is known of a runner's container.
+type Container int
+
+// The states of a container.
+const (
+	Absent   Container = iota // not there
+	Creating                  // a clone task makes it, or left it half-made
+	Stopped
+	Running
+	Unseen // its node does not answer: it may be anything, so nothing is done
+)
+
+var containerNames = [...]string{"absent", "creating", "stopped", "running", "unseen"}
+
+func (c Container) String() string { return containerNames[c] }
+
+// Registration is GitHub's record of a runner as last listed.
+type Registration int
+
+// The states of a registration.
+const (
+	Unregistered Registration = iota
+	Offline
+	Online
+	BusyFlag // online, and GitHub says that it runs a job
+)
+
+var registrationNames = [...]string{"unregistered", "offline", "online", "busy"}
+
+func (r Registration) String() string { return registrationNames[r] }
+
+// Runner is one container and one registration with the same name. Times are
+// zero until the thing happened.
+type Runner struct {
+	Name           string
+	Pool           string // may be one that is no longer desired
+	Scope          Scope
+	Node           string
+	VMID           VMID
+	Template       Ref
+	Storage        string // of its root file system, if known
+	Container      Container
+	Registration   Registration
+	RegistrationID int64
+	Pending        Kind  // the action under way on it, if any
+	Job            JobID // the job seen on it, if any
+
+	Created  time.Time // first known: the clone's intent, or its discovery
+	Cloned   time.Time // container there, stopped
+	Launched time.Time // a JIT config may have been minted for it
+	Started  time.Time // start task done
+	Listened time.Time // first seen online
+	Took     time.Time // its job started
+	Ended    time.Time // its job ended, or the container stopped after launch
+	Spent    time.Time // given up: a failed attempt, or deregistered by us
+	Cause    string    // why it was given up, in the words of the reason
+	Retry    time.Time // no action on it before
+}
+
+// Phase is how far a runner is. It only goes forward.
+type Phase int
+
+// The phases. Warm, between Spare and Launching, needs a delivery that works
+// on running containers.
+const (
+	Cloning Phase = iota
+	Spare
+	Launching // JIT minted, not yet listening
+	Idle      // listening
+	Busy
+	Done // nothing of it is of use any more
+	Gone
+)
+
+var phaseNames = [...]string{"cloning", "spare", "launching", "idle", "busy", "done", "gone"}
+
+func (p Phase) String() string { return phaseNames[p] }
+
+// Phase derives the phase from what is seen of the runner.
+func (r Runner) Phase() Phase {
+	switch {
+	case r.Container == Absent && r.Registration == Unregistered && r.Pending == None && !r.Spent.IsZero():
+		return Gone
+	case r.exited():
+		return Done
+	case r.Job != 0 && r.Ended.IsZero() || r.Registration == BusyFlag && r.Ended.IsZero():
+		return Busy
+	case !r.Spent.IsZero() || !r.Ended.IsZero():
+		return Done
+	case r.Registration == Online || !r.Listened.IsZero():
+		return Idle
+	case !r.Launched.IsZero():
+		return Launching
+	case !r.Cloned.IsZero():
+		return Spare
+	default:
+		return Cloning
+	}
+}
+
+// exited reports whether the container was launched and runs no longer: no
+// process of a job can be alive in it, whatever GitHub says.
+func (r Runner) exited() bool {
+	down := r.Container == Stopped || r.Container == Absent
+	return down && !r.Launched.IsZero() && r.Pending != Launch && (!r.Started.IsZero() || !r.Spent.IsZero())
+}
+
+// Counts reports whether the runner takes a place under the limits: a
+// container counts until it is gone, and from the intent to clone it.
+func (r Runner) Counts() bool { return r.Container != Absent || r.Pending == Clone }

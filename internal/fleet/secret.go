@@ -1,0 +1,32 @@
+package fleet
+
+import (
+	"fmt"
+	"log/slog"
+)
+
+// Secret is text that no format prints. Reveal is the only way to it.
+type Secret struct{ text string }
+
+// NewSecret wraps text.
+func NewSecret(text string) Secret { return Secret{text} }
+
+// Reveal returns the text, for the one call that needs it.
+func (s Secret) Reveal() string { return s.text }
+
+// Empty reports whether there is no text.
+func (s Secret) Empty() bool { return s.text == "" }
+
+const redacted = "[secret]"
+
+// Format implements fmt.Formatter for every verb.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
+
+// String implements fmt.Stringer.
+func (Secret) String() string { return redacted }
+
+// LogValue implements slog.LogValuer.
+func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText implements encoding.TextMarshaler, and so JSON.
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
