@@ -42,6 +42,7 @@ type Runner struct {
 	Node           string
 	VMID           VMID
 	Template       Ref
+	Source         VMID   // the replica it was cloned from
 	Storage        string // of its root file system, if known
 	Container      Container
 	Registration   Registration
@@ -83,13 +84,13 @@ func (p Phase) String() string { return phaseNames[p] }
 // Phase derives the phase from what is seen of the runner.
 func (r Runner) Phase() Phase {
 	switch {
-	case r.Container == Absent && r.Registration == Unregistered && r.Pending == None && !r.Spent.IsZero():
+	case r.Container == Absent && r.Registration == Unregistered && r.Pending == None && r.over():
 		return Gone
 	case r.exited():
 		return Done
 	case r.Job != 0 && r.Ended.IsZero() || r.Registration == BusyFlag && r.Ended.IsZero():
 		return Busy
-	case !r.Spent.IsZero() || !r.Ended.IsZero():
+	case r.over():
 		return Done
 	case r.Registration == Online || !r.Listened.IsZero():
 		return Idle
@@ -102,11 +103,23 @@ func (r Runner) Phase() Phase {
 	}
 }
 
+func (r Runner) over() bool { return !r.Spent.IsZero() || !r.Ended.IsZero() }
+
 // exited reports whether the container was launched and runs no longer: no
 // process of a job can be alive in it, whatever GitHub says.
 func (r Runner) exited() bool {
 	down := r.Container == Stopped || r.Container == Absent
 	return down && !r.Launched.IsZero() && r.Pending != Launch && (!r.Started.IsZero() || !r.Spent.IsZero())
+}
+
+// Forgettable reports whether nothing is left of the runner: its container is
+// gone, and a listing of registrations that began after its end had none.
+func (r Runner) Forgettable(ev Evidence) bool {
+	end := r.Spent
+	if r.Ended.After(end) {
+		end = r.Ended
+	}
+	return r.Phase() == Gone && (r.Launched.IsZero() || ev.Registrations.After(end))
 }
 
 // Counts reports whether the runner takes a place under the limits: a

@@ -1,0 +1,76 @@
+package fleet
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// verdict is what a pass has to say of one job.
+type verdict struct {
+	job  JobID
+	text string
+}
+
+func (p *pass) tell(j *Job, text string) {
+	if p.explain != nil && p.explain.job == j.ID {
+		p.explain.text = text
+	}
+}
+
+// Explain says, in the words of the plan, what happens to an open job and why.
+func Explain(want Desired, have Observed, now time.Time, id JobID) string {
+	for i := range have.Jobs {
+		if j := &have.Jobs[i]; j.ID == id && j.Status != Queued {
+			return explainStatus(j, have)
+		}
+	}
+	p := newPass(want, have, now)
+	p.explain = &verdict{job: id, text: fmt.Sprintf("job %d is not known, or is over", id)}
+	p.run()
+	return p.explain.text
+}
+
+func explainStatus(j *Job, have Observed) string {
+	switch j.Status {
+	case Waiting:
+		return "it waits for an approval or for another job: that is no demand yet"
+	case InProgress:
+		for _, r := range have.Runners {
+			if r.Name == j.Runner {
+				return fmt.Sprintf("it runs on %s, container %d on %s", r.Name, r.VMID, r.Node)
+			}
+		}
+		return fmt.Sprintf("it runs on %s, which is not ours", j.Runner)
+	default:
+		return "it is over: " + j.Conclusion
+	}
+}
+
+// unmatched says why no pool may run a job, naming the pool that comes closest.
+func (p *pass) unmatched(j *Job) string {
+	var near *pool
+	var drained []string
+	scoped := false
+	for _, q := range p.pools {
+		if !q.Scope.Covers(j.Repo) {
+			continue
+		}
+		scoped = true
+		if q.Drained && q.Serves(j.Repo, j.Labels) {
+			drained = append(drained, q.Name)
+		}
+		if near == nil || len(q.Missing(j.Labels)) < len(near.Missing(j.Labels)) {
+			near = q
+		}
+	}
+	switch {
+	case !scoped:
+		return fmt.Sprintf("no pool registers with %s or its owner", j.Repo)
+	case len(drained) > 0:
+		return fmt.Sprintf("pool %s is drained", strings.Join(drained, " and "))
+	default:
+		return fmt.Sprintf("no pool has all of its labels %s: the closest, %s %s, lacks %s",
+			labelText(j.Labels), near.Name, labelText(near.Labels), labelText(near.Missing(j.Labels)))
+	}
+}
