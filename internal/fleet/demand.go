@@ -9,12 +9,13 @@ import (
 
 // group is the demand of one repository for one set of labels.
 type group struct {
-	repo   string
-	labels []string
-	jobs   []*Job // queued, oldest first
-	unmet  []*Job // those that no listening runner can take
-	pools  []*pool
-	why    string // why its next job cannot be served, once that is known
+	repo    string
+	labels  []string
+	jobs    []*Job // queued, oldest first
+	unmet   []*Job // those that no listening runner can take
+	blocked []*Job // those of them that cannot be served now
+	pools   []*pool
+	why     string // why not, once that is known
 }
 
 // group collects the queued jobs by repository and label set.
@@ -84,6 +85,7 @@ func (p *pass) serve() {
 			w.group.why = p.place(w.group, w.job)
 		}
 		if w.group.why != "" {
+			w.group.blocked = append(w.group.blocked, w.job)
 			p.tell(w.job, w.group.why)
 		}
 	}
@@ -161,6 +163,7 @@ func (p *pass) launchSpare(q *pool, j *Job) (bool, string) {
 func (p *pass) retireIdle() {
 	for _, q := range p.pools {
 		surplus := q.listen
+		slices.SortFunc(q.idle, func(a, b *Runner) int { return a.Listened.Compare(b.Listened) })
 		for _, r := range q.idle {
 			if surplus == 0 {
 				break

@@ -45,44 +45,55 @@ func (p *pass) replaceStale() {
 	}
 }
 
-// makeRoom destroys an unpromised spare where the limit of all pools together,
-// or of a node, keeps another pool's job waiting.
+// makeRoom destroys unpromised spares where the limit of all pools together,
+// or of a node, keeps other pools' jobs waiting: one for each such job, less
+// what is leaving already.
 func (p *pass) makeRoom() {
-	for _, g := range p.groups {
-		if g.why == "" || len(g.unmet) == 0 {
-			continue
+	leaving := 0
+	for i := range p.have.Runners {
+		r := &p.have.Runners[i]
+		if r.Pending == Destroy || r.Phase() == Done && r.Counts() {
+			leaving++
 		}
-		for _, q := range g.pools {
-			if r := p.inTheWay(q); r != nil {
-				p.destroy(r, "makes room for pool %s: %s", q.Name, jobText(g.unmet[len(g.unmet)-1]))
+	}
+	for _, g := range p.groups {
+		for _, j := range g.blocked {
+			if leaving > 0 {
+				leaving--
+				continue
+			}
+			q, r := p.inTheWay(g)
+			if r == nil {
 				break
 			}
+			p.destroy(r, "makes room for pool %s: %s", q.Name, jobText(j))
 		}
 	}
 }
 
-// inTheWay takes a spare of another pool out of the books if only a limit that
-// it counts under keeps q from cloning, and if no spare is leaving already.
-func (p *pass) inTheWay(q *pool) *Runner {
+// inTheWay takes a spare out of the books that keeps every pool of g from
+// cloning by nothing but a limit which they share.
+func (p *pass) inTheWay(g *group) (*pool, *Runner) {
 	m := &p.room
-	if len(q.replicas) == 0 || m.pool[q.Name] >= q.Max {
-		return nil
-	}
 	full := m.limits.Max > 0 && m.total >= m.limits.Max
-	for _, other := range p.pools {
-		if other == q {
+	for _, q := range g.pools {
+		if len(q.replicas) == 0 || m.pool[q.Name] >= q.Max {
 			continue
 		}
-		for i := len(other.spares) - 1; i >= 0; i-- {
-			r := other.spares[i]
-			crowded := m.limits.PerNode > 0 && m.node[r.Node] >= m.limits.PerNode && q.on(r.Node)
-			if full || crowded {
-				other.spares = slices.Delete(other.spares, i, i+1)
-				return r
+		for _, other := range p.pools {
+			if other == q {
+				continue
+			}
+			for i, r := range slices.Backward(other.spares) {
+				crowded := m.limits.PerNode > 0 && m.node[r.Node] >= m.limits.PerNode && q.on(r.Node)
+				if full || crowded {
+					other.spares = slices.Delete(other.spares, i, i+1)
+					return q, r
+				}
 			}
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 func (q *pool) on(node string) bool {
