@@ -1,0 +1,129 @@
+package daemon
+
+import (
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+)
+
+// The admin API's answers: JSON over HTTP on a Unix socket. Fields may be
+// added; a client ignores those it does not know.
+
+// Status is GET /v1/status.
+type Status struct {
+	Version  string          `json:"version"`
+	Started  time.Time       `json:"started"`
+	Revision string          `json:"revision"`          // of the pools in force
+	Refused  string          `json:"refused,omitempty"` // why a newer revision is not in force
+	Delivery string          `json:"delivery"`          // how JIT configs reach containers
+	Pools    []PoolStatus    `json:"pools"`
+	Runners  []RunnerStatus  `json:"runners"`
+	Nodes    []fleet.Node    `json:"nodes"`
+	Queued   int             `json:"queued"`
+	Running  int             `json:"running"`
+	Troubles []Trouble       `json:"troubles"`
+	Foreign  []ForeignStatus `json:"foreign"` // containers in our VMID range that are not ours
+}
+
+// PoolStatus is one pool and its runners by phase.
+type PoolStatus struct {
+	Name     string         `json:"name"`
+	Scope    string         `json:"scope"`
+	Labels   []string       `json:"labels"`
+	Template string         `json:"template"`
+	Max      int            `json:"max"`
+	Spare    int            `json:"spare"`
+	Drained  bool           `json:"drained"`
+	Phases   map[string]int `json:"phases"` // phase → runners
+	Queued   int            `json:"queued"` // jobs that this pool may run
+}
+
+// RunnerStatus is one runner.
+type RunnerStatus struct {
+	Name         string    `json:"name"`
+	Pool         string    `json:"pool"`
+	Node         string    `json:"node"`
+	VMID         int       `json:"vmid"`
+	Template     string    `json:"template"`
+	Phase        string    `json:"phase"`
+	Container    string    `json:"container"`
+	Registration string    `json:"registration"`
+	Pending      string    `json:"pending,omitempty"`
+	Job          int64     `json:"job,omitempty"`
+	Since        time.Time `json:"since"`
+	Cause        string    `json:"cause,omitempty"`
+}
+
+// Trouble is something that a person should know: what is wrong, where, and
+// what to do.
+type Trouble struct {
+	Since time.Time `json:"since"`
+	What  string    `json:"what"`
+	Hint  string    `json:"hint,omitempty"`
+}
+
+// ForeignStatus is a container in our VMID range that is not ours.
+type ForeignStatus struct {
+	Node string `json:"node"`
+	VMID int    `json:"vmid"`
+	Name string `json:"name"`
+	Why  string `json:"why"`
+}
+
+// JobStatus is a line of GET /v1/jobs, newest first (?repo= ?status= ?limit=).
+type JobStatus struct {
+	ID         int64     `json:"id"`
+	Repo       string    `json:"repo"`
+	Name       string    `json:"name"`
+	Labels     []string  `json:"labels"`
+	Status     string    `json:"status"`
+	Conclusion string    `json:"conclusion,omitempty"`
+	Runner     string    `json:"runner,omitempty"`
+	URL        string    `json:"url,omitempty"`
+	Created    time.Time `json:"created"`
+	Started    time.Time `json:"started,omitzero"`
+	Ended      time.Time `json:"ended,omitzero"`
+}
+
+// JobDetail is GET /v1/jobs/{id}: the job, what happens to it and why, and its
+// timeline.
+type JobDetail struct {
+	JobStatus
+	Explanation string  `json:"explanation"`
+	Timeline    []Event `json:"timeline"`
+}
+
+// Event is one entry of the journal, also of GET /v1/events?after=ID&limit=N.
+type Event struct {
+	ID     int64     `json:"id,omitempty"`
+	At     time.Time `json:"at"`
+	What   string    `json:"what"` // queued, delivered, decided, cloned, minted, started, listening, running, done, destroyed, failed, …
+	Job    int64     `json:"job,omitempty"`
+	Runner string    `json:"runner,omitempty"`
+	Detail string    `json:"detail,omitempty"`
+}
+
+// PlanStatus is GET /v1/plan: what would be done now, and why.
+type PlanStatus struct {
+	At      time.Time     `json:"at"`
+	Actions []ActionPlan  `json:"actions"`
+	Blocked []BlockedPlan `json:"blocked"` // queued jobs for which nothing can be done
+	Next    time.Time     `json:"next,omitzero"`
+}
+
+// ActionPlan is one action of a plan.
+type ActionPlan struct {
+	Kind     string `json:"kind"`
+	Pool     string `json:"pool"`
+	Runner   string `json:"runner,omitempty"`
+	Node     string `json:"node,omitempty"`
+	Template int    `json:"template,omitempty"`
+	Reason   string `json:"reason"`
+}
+
+// BlockedPlan is a queued job and why it waits.
+type BlockedPlan struct {
+	Job    int64  `json:"job"`
+	Repo   string `json:"repo"`
+	Reason string `json:"reason"`
+}
