@@ -125,7 +125,9 @@ func (p *pass) busy(r *Runner) {
 	}
 }
 
-// clean removes what is left of a runner whose use is over.
+// clean removes what is left of a runner whose use is over. One that ran no
+// job to its end is deregistered first: a job may just have arrived, and then
+// GitHub refuses (422).
 func (p *pass) clean(r *Runner) {
 	if !p.ready(r) {
 		return
@@ -134,21 +136,20 @@ func (p *pass) clean(r *Runner) {
 	if why == "" {
 		why = "its job is over"
 	}
-	ev := p.have.Evidence[r.Scope]
-	doubt := !r.Launched.IsZero() && !ev.Registrations.After(later(r.Spent, r.Ended))
+	cleared := r.cleared(p.have.Evidence[r.Scope])
 	switch {
-	case r.Container == Running && !r.Ended.IsZero():
+	case r.Container == Absent && r.Registration != Unregistered:
+		p.on(Deregister, r, "%s, and its container is gone", why)
+	case r.Container == Absent:
+		// Gone once a listing of registrations shows nothing of it.
+	case !r.Ended.IsZero() && r.Container == Running:
 		if p.passed(r.Ended.Add(ExitGrace)) {
 			p.destroy(r, "%s, and it has not powered off", why)
 		}
-	case r.Container == Running && r.Registration != Unregistered:
+	case r.Ended.IsZero() && !cleared:
 		p.on(Deregister, r, "%s", why)
-	case r.Container != Absent:
+	default:
 		p.destroy(r, "%s", why)
-	case r.Registration != Unregistered:
-		p.on(Deregister, r, "%s, and its container is gone", why)
-	case doubt:
-		// The next listing of registrations tells whether one is left.
 	}
 }
 

@@ -58,6 +58,7 @@ type Runner struct {
 	Took     time.Time // its job started
 	Ended    time.Time // its job ended, or the container stopped after launch
 	Spent    time.Time // given up: a failed attempt, or deregistered by us
+	Removed  time.Time // we deleted its registration, or made sure there is none
 	Cause    string    // why it was given up, in the words of the reason
 	Retry    time.Time // no action on it before
 }
@@ -115,11 +116,15 @@ func (r Runner) exited() bool {
 // Forgettable reports whether nothing is left of the runner: its container is
 // gone, and a listing of registrations that began after its end had none.
 func (r Runner) Forgettable(ev Evidence) bool {
-	end := r.Spent
-	if r.Ended.After(end) {
-		end = r.Ended
-	}
-	return r.Phase() == Gone && (r.Launched.IsZero() || ev.Registrations.After(end))
+	return r.Phase() == Gone && r.cleared(ev)
+}
+
+// cleared reports whether no registration of the runner can be left: it never
+// had one, we removed it, or a listing after its end does not show it.
+func (r Runner) cleared(ev Evidence) bool {
+	end := later(r.Spent, r.Ended)
+	return r.Registration == Unregistered &&
+		(r.Launched.IsZero() || !r.Removed.IsZero() || !end.IsZero() && ev.Registrations.After(end))
 }
 
 // Counts reports whether the runner takes a place under the limits: a
