@@ -1,0 +1,53 @@
+# Needs go, git and make; everything else comes through the module proxy.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+FUZZTIME ?= 30s
+WORLDS ?= 10000
+
+# The daemon's binary is static: it runs on any node, whatever its libc.
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test check lint bench fuzz soak generate clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build the programs into build/
+	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/dayfly ./manager
+
+demo: build ## play a day of jobs on a simulated Proxmox and GitHub
+	build/dayfly demo
+
+test: lint ## every check and every test; what continuous integration runs
+	go test -vet=off -timeout 13m ./...
+
+check: lint ## the house rules alone: format, vet, staticcheck, generated files, imports, sizes
+	go test -vet=off -count=1 ./test/check
+
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted" >&2; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+
+bench: ## measure, print a table and write build/bench.json
+	@mkdir -p build
+	go run ./test/bench -o build/bench.json
+
+fuzz: ## run every fuzz test for FUZZTIME (30s) each
+	@go list ./... | while read -r package; do \
+		go test -vet=off -run '^$$' -list '^Fuzz' "$$package" | grep '^Fuzz' | while read -r target; do \
+			echo "fuzz $$package $$target"; \
+			go test -vet=off -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
+		done || exit 1; \
+	done
+
+soak: ## run WORLDS (10000) random worlds of the whole daemon
+	DAYFLY_WORLDS=$(WORLDS) go test -vet=off -count=1 -timeout 4h -run Worlds ./internal/daemon ./test/...
+
+generate: ## write the generated files again
+	go generate ./...
+
+clean: ## remove what build and bench wrote
+	rm -rf build
