@@ -1,0 +1,24 @@
+package journal
+
+import "context"
+
+// Put keeps a small fact under key.
+func (j *Journal) Put(ctx context.Context, key string, value []byte) error {
+	if value == nil {
+		value = []byte{}
+	}
+	now := j.opts.Now()
+	return j.write(ctx, "put "+key, func(t *tx) error {
+		_, err := t.exec(`INSERT OR REPLACE INTO facts (key, value, changed) VALUES (?, ?, ?)`, key, value, nano(now))
+		return err
+	})
+}
+
+// Get returns the fact kept under key, and whether there is one.
+func (j *Journal) Get(ctx context.Context, key string) (value []byte, known bool, err error) {
+	err = j.read("get "+key, func(r *session) error {
+		known, err = r.one(ctx, []any{&value}, `SELECT value FROM facts WHERE key = ?`, key)
+		return err
+	})
+	return value, known, err
+}

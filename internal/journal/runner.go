@@ -1,0 +1,100 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+)
+
+// Save records what was observed of a runner. A runner that was forgotten is
+// remembered again: it was seen.
+func (j *Journal) Save(ctx context.Context, r fleet.Runner, events ...Event) error {
+	if r.Name == "" {
+		return errors.New("save runner: no name")
+	}
+	return j.write(ctx, "save runner "+r.Name, func(t *tx) error {
+		if err := t.saveRunner(r); err != nil {
+			return err
+		}
+		return t.note(events...)
+	})
+}
+
+// Forget records that nothing is left of a runner. Its VMID cools down from
+// then on, see Cooling. An unknown name is no error.
+func (j *Journal) Forget(ctx context.Context, name string, at time.Time, events ...Event) error {
+	return j.write(ctx, "forget runner "+name, func(t *tx) error {
+		if _, err := t.exec(`UPDATE runners SET forgotten = ? WHERE name = ?`, nano(at), name); err != nil {
+			return err
+		}
+		return t.note(events...)
+	})
+}
+
+// Runners returns those not forgotten, by name, as last written. What is only
+// observed (Container, Registration, Pending) is not in them.
+func (j *Journal) Runners(ctx context.Context) (runners []fleet.Runner, err error) {
+	err = j.read("read runners", func(s *session) error {
+		runners = nil
+		return s.each(ctx, func(r scanner) error {
+			runner, err := scanRunner(r)
+			runners = append(runners, runner)
+			return err
+		}, `SELECT `+runnerColumns+` FROM runners WHERE forgotten = 0 ORDER BY name`)
+	})
+	return runners, err
+}
+
+// Cooling returns the VMIDs of runners forgotten after since, and when.
+func (j *Journal) Cooling(ctx context.Context, since time.Time) (map[fleet.VMID]time.Time, error) {
+	vmids := map[fleet.VMID]time.Time{}
+	err := j.read("read cooling vmids", func(s *session) error {
+		return s.each(ctx, func(r scanner) error {
+			var vmid fleet.VMID
+			var at int64
+			err := r.Scan(&vmid, &at)
+			vmids[vmid] = moment(at)
+			return err
+		}, `SELECT vmid, max(forgotten) FROM runners WHERE forgotten > max(?, 0) AND vmid <> 0 GROUP BY vmid`, nano(since))
+	})
+	return vmids, err
+}
+
+const runnerColumns = `name, pool, scope, node, vmid, family, version, storage, registration, job,
+	created, cloned, launched, started, listened, took, ended, spent, cause, retry`
+
+// saveRunner writes the row of a runner that exists.
+func (t *tx) saveRunner(r fleet.Runner) error {
+	_, err := t.exec(`INSERT OR REPLACE INTO runners (`+runnerColumns+`, forgotten)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)`, runnerValues(r)...)
+	return err
+}
+
+// updateRunner writes the row and leaves it forgotten if it is.
+func (t *tx) updateRunner(r fleet.Runner) error {
+	_, err := t.exec(`INSERT OR REPLACE INTO runners (`+runnerColumns+`, forgotten)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+		coalesce((SELECT forgotten FROM runners WHERE name = ?1), 0))`, runnerValues(r)...)
+	return err
+}
+
+func runnerValues(r fleet.Runner) []any {
+	return []any{r.Name, r.Pool, string(r.Scope), r.Node, int64(r.VMID), r.Template.Family, r.Template.Version,
+		r.Storage, r.RegistrationID, int64(r.Job),
+		nano(r.Created), nano(r.Cloned), nano(r.Launched), nano(r.Started), nano(r.Listened),
+		nano(r.Took), nano(r.Ended), nano(r.Spent), clip(r.Cause), nano(r.Retry)}
+}
+
+func scanRunner(row scanner) (r fleet.Runner, err error) {
+	var at [9]int64
+	err = row.Scan(&r.Name, &r.Pool, &r.Scope, &r.Node, &r.VMID, &r.Template.Family, &r.Template.Version,
+		&r.Storage, &r.RegistrationID, &r.Job,
+		&at[0], &at[1], &at[2], &at[3], &at[4], &at[5], &at[6], &at[7], &r.Cause, &at[8])
+	for i, t := range []*time.Time{&r.Created, &r.Cloned, &r.Launched, &r.Started, &r.Listened,
+		&r.Took, &r.Ended, &r.Spent, &r.Retry} {
+		*t = moment(at[i])
+	}
+	return r, err
+}

@@ -1,0 +1,127 @@
+package journal
+
+import (
+	"context"
+	"database/sql"
+	"net/url"
+	"sync"
+
+	_ "modernc.org/sqlite" // the driver
+)
+
+// session is one connection with its prepared statements. Who uses it holds
+// mu. The connection is made when it is first needed.
+type session struct {
+	mu     sync.Mutex
+	db     *sql.DB
+	conn   *sql.Conn
+	ready  []string // run once on the new connection
+	stmts  map[string]*sql.Stmt
+	closed bool
+}
+
+func newSession(path string, ready ...string) (*session, error) {
+	db, err := sql.Open("sqlite", source(path))
+	if err != nil {
+		return nil, err
+	}
+	return &session{db: db, ready: ready, stmts: map[string]*sql.Stmt{}}, nil
+}
+
+// source is SQLite's name for a file, whatever characters its path has.
+func source(path string) string {
+	if path == memory {
+		return path
+	}
+	u := url.URL{Scheme: "file", Path: path, RawQuery: "_txlock=immediate"}
+	return u.String()
+}
+
+func (s *session) connect() error {
+	if s.conn != nil {
+		return nil
+	}
+	ctx := context.Background()
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	s.conn = conn
+	for _, q := range s.ready {
+		if _, err := conn.ExecContext(ctx, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepare returns the statement for query, prepared once: the queries are
+// constants, so their number is bounded.
+func (s *session) prepare(query string) (*sql.Stmt, error) {
+	if err := s.connect(); err != nil {
+		return nil, err
+	}
+	if st := s.stmts[query]; st != nil {
+		return st, nil
+	}
+	st, err := s.conn.PrepareContext(context.Background(), query)
+	if err == nil {
+		s.stmts[query] = st
+	}
+	return st, err
+}
+
+// exec runs a statement to its end: one that writes is never cut short.
+func (s *session) exec(query string, args ...any) (sql.Result, error) {
+	st, err := s.prepare(query)
+	if err != nil {
+		return nil, err
+	}
+	return st.ExecContext(context.Background(), args...)
+}
+
+// scanner is a row of a result.
+type scanner interface{ Scan(dest ...any) error }
+
+// each calls row for every row of the result.
+func (s *session) each(ctx context.Context, row func(scanner) error, query string, args ...any) error {
+	st, err := s.prepare(query)
+	if err != nil {
+		return err
+	}
+	rows, err := st.QueryContext(ctx, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := row(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// one scans the only row of the result and reports whether there was one.
+func (s *session) one(ctx context.Context, dest []any, query string, args ...any) (bool, error) {
+	found := false
+	err := s.each(ctx, func(r scanner) error {
+		found = true
+		return r.Scan(dest...)
+	}, query, args...)
+	return found, err
+}
+
+// shut waits for who uses the session and ends it.
+func (s *session) shut() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, st := range s.stmts {
+		st.Close()
+	}
+	if s.conn != nil {
+		s.conn.Close()
+	}
+	return s.db.Close()
+}

@@ -1,0 +1,169 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+)
+
+// maxBatch bounds a transaction, and with it how long one caller waits for the
+// others.
+const maxBatch = 256
+
+// write is one caller's change. apply may run twice, so that it must leave
+// nothing behind but rows and what it gives tx.
+type write struct {
+	apply func(*tx) error
+	done  chan struct{} // closed when err is final
+	err   error
+	jobs  []fleet.Job // changed by it
+	event int64       // its last event
+}
+
+// tx is what a write may do inside the transaction.
+type tx struct {
+	*session
+	jobs  []fleet.Job
+	event int64
+}
+
+// write runs apply in a transaction and returns when it is durable.
+//
+// Callers that come while a transaction is being committed gather in the queue
+// and share the next one: the fsync, a few hundred microseconds to milliseconds,
+// is the cost of a commit, and it is the same for one change and for a hundred.
+// Nobody waits for company. A context that ends takes the change back if it was
+// not begun; else the error is an ErrUnknownOutcome.
+func (j *Journal) write(ctx context.Context, what string, apply func(*tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	w := &write{apply: apply, done: make(chan struct{})}
+	if !j.enqueue(w) {
+		return fmt.Errorf("%s: %w", what, ErrClosed)
+	}
+	select {
+	case <-w.done:
+		if w.err != nil {
+			return fmt.Errorf("%s: %w", what, explain(j.path, w.err))
+		}
+		return nil
+	case <-ctx.Done():
+		if j.withdraw(w) {
+			return fmt.Errorf("%s: %w", what, ctx.Err())
+		}
+		return fmt.Errorf("%s: %w: %w", what, ctx.Err(), fleet.ErrUnknownOutcome)
+	}
+}
+
+// enqueue gives w to the goroutine that writes, which lives only as long as
+// there is something to write.
+func (j *Journal) enqueue(w *write) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		return false
+	}
+	j.queue = append(j.queue, w)
+	if !j.writing {
+		j.writing = true
+		j.writers.Go(j.drain)
+	}
+	return true
+}
+
+func (j *Journal) withdraw(w *write) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	i := slices.Index(j.queue, w)
+	if i < 0 {
+		return false
+	}
+	j.queue = slices.Delete(j.queue, i, i+1)
+	return true
+}
+
+func (j *Journal) drain() {
+	for batch := j.take(); len(batch) > 0; batch = j.take() {
+		j.commit(batch)
+	}
+}
+
+// take is the next batch; an empty one ends the goroutine.
+func (j *Journal) take() []*write {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := min(len(j.queue), maxBatch)
+	batch := slices.Clone(j.queue[:n])
+	j.queue = slices.Delete(j.queue, 0, n)
+	j.writing = n > 0
+	return batch
+}
+
+// commit makes the batch durable and tells its callers. One write that fails
+// must not fail the others, so after an error each gets a transaction of its
+// own.
+func (j *Journal) commit(batch []*write) {
+	j.w.mu.Lock()
+	defer j.w.mu.Unlock()
+	err := j.transact(batch)
+	if err != nil && len(batch) > 1 {
+		for _, w := range batch {
+			w.finish(j.transact([]*write{w}))
+		}
+		return
+	}
+	for _, w := range batch {
+		w.finish(err)
+	}
+}
+
+func (w *write) finish(err error) {
+	w.err = err
+	close(w.done)
+}
+
+// transact runs one transaction and, once it is durable, renews what is kept
+// in memory.
+func (j *Journal) transact(batch []*write) error {
+	j.took.start()
+	err := j.w.transact(batch)
+	j.took.stop(len(batch), err != nil)
+	if err != nil {
+		return err
+	}
+	for _, w := range batch {
+		j.open.put(w.jobs)
+		j.last.raise(w.event)
+	}
+	return nil
+}
+
+func (s *session) transact(batch []*write) error {
+	if _, err := s.exec("BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	err := s.apply(batch)
+	if err == nil {
+		_, err = s.exec("COMMIT")
+	}
+	if err != nil {
+		// After some errors SQLite has rolled back already, and says so with
+		// an error that is of no use (sqlite.org/lang_transaction.html).
+		_, _ = s.exec("ROLLBACK")
+	}
+	return err
+}
+
+func (s *session) apply(batch []*write) error {
+	for _, w := range batch {
+		t := &tx{session: s}
+		if err := w.apply(t); err != nil {
+			return err
+		}
+		w.jobs, w.event = t.jobs, t.event
+	}
+	return nil
+}
