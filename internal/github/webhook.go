@@ -1,0 +1,154 @@
+package github
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/google/go-github/v62/github"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+)
+
+// What is wrong with a webhook, for errors.Is.
+var (
+	ErrSignature = errors.New("bad signature")
+	ErrMalformed = errors.New("malformed")
+)
+
+// Delivery is one webhook delivery.
+type Delivery struct {
+	GUID         string // the same when GitHub delivers it again
+	Event        string // "workflow_job", "push", "ping", …
+	Action       string
+	Installation int64      // 0 when the App's id is not in the payload
+	Repo         string     // "acme/app"; empty for events of an account
+	Job          *fleet.Job // nil when not a workflow_job
+	Push         *Push      // nil when not a push
+}
+
+// Push is what a push event says: enough to look at the repository again, its
+// content is not to be trusted for more.
+type Push struct {
+	Ref    string // "refs/heads/main"
+	Commit string // after the push; forty zeros when the ref was deleted
+}
+
+// ParseWebhook verifies and reads a delivery. The signature is checked first,
+// over the raw bytes, in constant time, and only in its SHA-256 form: go-github
+// takes an unsigned body when the secret is empty and falls back to SHA-1.
+// The caller bounds the body.
+func ParseWebhook(secret fleet.Secret, header http.Header, body []byte) (Delivery, error) {
+	if err := verify(secret, header.Get("X-Hub-Signature-256"), body); err != nil {
+		return Delivery{}, fmt.Errorf("webhook: %w", err)
+	}
+	if kind, _, _ := mime.ParseMediaType(header.Get("Content-Type")); kind == "application/x-www-form-urlencoded" {
+		return Delivery{}, fmt.Errorf("webhook: content type %s, want application/json: set it in the App's webhook settings: %w", kind, ErrMalformed)
+	}
+	d, err := parseDelivery(header.Get("X-GitHub-Delivery"), header.Get("X-GitHub-Event"), body)
+	if err != nil {
+		return Delivery{}, fmt.Errorf("webhook: %w", err)
+	}
+	return d, nil
+}
+
+func verify(secret fleet.Secret, signature string, body []byte) error {
+	if secret.Empty() {
+		return fmt.Errorf("%w: no secret is configured", ErrSignature)
+	}
+	text, ok := strings.CutPrefix(signature, "sha256=")
+	if !ok {
+		return fmt.Errorf("%w: X-Hub-Signature-256 is missing or not sha256=…; does the App have a webhook secret?", ErrSignature)
+	}
+	got, err := hex.DecodeString(text)
+	if err != nil {
+		return fmt.Errorf("%w: X-Hub-Signature-256 is not hexadecimal", ErrSignature)
+	}
+	mac := hmac.New(sha256.New, []byte(secret.Reveal()))
+	mac.Write(body)
+	if !hmac.Equal(mac.Sum(nil), got) {
+		return fmt.Errorf("%w: the body was not signed with our webhook secret", ErrSignature)
+	}
+	return nil
+}
+
+// payload is what all events have in common, and the parts of the two that
+// are read.
+type payload struct {
+	Action       string `json:"action"`
+	Installation struct {
+		ID int64 `json:"id"`
+	} `json:"installation"`
+	Repository struct {
+		FullName string `json:"full_name"`
+	} `json:"repository"`
+	WorkflowJob json.RawMessage `json:"workflow_job"`
+	Ref         string          `json:"ref"`
+	After       string          `json:"after"`
+}
+
+func parseDelivery(guid, event string, body []byte) (Delivery, error) {
+	switch {
+	case guid == "":
+		return Delivery{}, fmt.Errorf("header X-GitHub-Delivery: missing: %w", ErrMalformed)
+	case event == "":
+		return Delivery{}, fmt.Errorf("header X-GitHub-Event: missing: %w", ErrMalformed)
+	}
+	var p payload
+	if err := json.Unmarshal(body, &p); err != nil {
+		return Delivery{}, fmt.Errorf("%s: %s: %w", event, where(err), ErrMalformed)
+	}
+	d := Delivery{GUID: guid, Event: event, Action: p.Action, Installation: p.Installation.ID, Repo: p.Repository.FullName}
+	switch event {
+	case "workflow_job":
+		job, err := p.job()
+		if err != nil {
+			return Delivery{}, err
+		}
+		d.Job = &job
+	case "push":
+		if p.Ref == "" {
+			return Delivery{}, fmt.Errorf("push: ref: missing: %w", ErrMalformed)
+		}
+		d.Push = &Push{Ref: p.Ref, Commit: p.After}
+	}
+	return d, nil
+}
+
+// job reads the workflow_job by its status: an action of "queued" comes with
+// the status "waiting" when the job is held for an approval.
+func (p payload) job() (fleet.Job, error) {
+	if p.Repository.FullName == "" {
+		return fleet.Job{}, fmt.Errorf("workflow_job: repository.full_name: missing: %w", ErrMalformed)
+	}
+	var j github.WorkflowJob
+	if len(p.WorkflowJob) == 0 {
+		return fleet.Job{}, fmt.Errorf("workflow_job: missing: %w", ErrMalformed)
+	}
+	if err := json.Unmarshal(p.WorkflowJob, &j); err != nil {
+		return fleet.Job{}, fmt.Errorf("workflow_job: %s: %w", where(err), ErrMalformed)
+	}
+	return fleetJob(&j, p.Repository.FullName)
+}
+
+// where words a JSON error without repeating the payload.
+func where(err error) string {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return fmt.Sprintf("not JSON at byte %d", syntax.Offset)
+	case errors.As(err, &kind) && kind.Field == "":
+		return "want an object, found " + kind.Value
+	case errors.As(err, &kind):
+		return fmt.Sprintf("%s: want %v, found %s", kind.Field, kind.Type.Kind(), kind.Value)
+	default:
+		return clean(err.Error(), "")
+	}
+}
