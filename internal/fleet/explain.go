@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -73,4 +74,23 @@ func (p *pass) unmatched(j *Job) string {
 		return fmt.Sprintf("no pool has all of its labels %s: the closest, %s %s, lacks %s",
 			labelText(j.Labels), near.Name, labelText(near.Labels), labelText(near.Missing(j.Labels)))
 	}
+}
+
+// Waits is a queued job for which nothing can be done now, and why.
+type Waits struct {
+	Job    Job
+	Reason string
+}
+
+// Blocked lists the queued jobs that no runner is on its way to, oldest first.
+func Blocked(want Desired, have Observed, now time.Time) []Waits {
+	p := newPass(want, have, now)
+	p.run()
+	var list []Waits
+	for _, w := range p.waiting() {
+		if slices.Contains(w.group.blocked, w.job) {
+			list = append(list, Waits{*w.job, w.group.why})
+		}
+	}
+	return list
 }
