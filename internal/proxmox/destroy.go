@@ -1,0 +1,95 @@
+package proxmox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+)
+
+// Destroy stops and removes a container of ours, in one task. One that is gone
+// already is success, decided from the listing. A lock that remains is
+// ErrLocked.
+func (c *Client) Destroy(ctx context.Context, node string, id fleet.VMID) error {
+	err := c.inRange(id)
+	if err == nil {
+		err = c.destroy(ctx, node, id)
+	}
+	if err != nil {
+		return fmt.Errorf("destroy container %d: %w", id, err)
+	}
+	return nil
+}
+
+func (c *Client) destroy(ctx context.Context, node string, id fleet.VMID) error {
+	s, err := c.settings(ctx, node, id)
+	if err != nil {
+		return c.unlessGone(ctx, node, id, err)
+	}
+	// What the caller saw may be long ago, and the VMID another's by now.
+	if _, err := Verify(s.description(), c.conf.Key, id, string(s["hostname"])); err != nil {
+		return fmt.Errorf("it is not ours: %w: %w", err, fleet.ErrInvalid)
+	}
+	if s.protected() {
+		err := c.putConfig(ctx, node, id, map[string]any{"protection": 0})
+		if err != nil {
+			return c.unlessGone(ctx, node, id, fmt.Errorf("lift protection: %w", err))
+		}
+	}
+	begin := time.Now()
+	task, err := c.remove(ctx, container(node, id, ""), url.Values{"force": {"1"}})
+	if unknown(err) {
+		return c.findDestroy(ctx, node, id, begin, err)
+	}
+	if err == nil {
+		err = c.wait(ctx, task)
+	}
+	return c.unlessGone(ctx, node, id, err)
+}
+
+// unlessGone is err, unless the listing no longer has the container. Two
+// destroy calls at once both start a task, and the loser's fails.
+func (c *Client) unlessGone(ctx context.Context, node string, id fleet.VMID, err error) error {
+	if err == nil || ctx.Err() != nil || errors.Is(err, fleet.ErrUnavailable) {
+		return err
+	}
+	g, there, look := c.guest(ctx, node, id)
+	switch {
+	case look != nil:
+		return fmt.Errorf("%w (state not seen: %v)", err, look)
+	case !there:
+		return nil
+	case g.Lock != "":
+		return fmt.Errorf("%w (lock %s; hint: if nothing works on it, run \"pct unlock %d\" on node %s): %w",
+			err, g.Lock, id, node, fleet.ErrLocked)
+	}
+	return err
+}
+
+// findDestroy finds out what became of a destroy call whose answer was lost.
+func (c *Client) findDestroy(ctx context.Context, node string, id fleet.VMID, begin time.Time, cause error) error {
+	there := 0
+	for looks := newLooks(); looks.next(ctx); {
+		task, ok, err := c.begun(ctx, node, "vzdestroy", id, begin, anyTask)
+		if err != nil {
+			continue
+		}
+		if ok {
+			return c.unlessGone(ctx, node, id, c.wait(ctx, task))
+		}
+		_, found, err := c.guest(ctx, node, id)
+		if err != nil {
+			continue
+		}
+		if !found {
+			return nil
+		}
+		if there++; there >= enoughLooks {
+			return fmt.Errorf("%w; it is still there", nothingSeen(cause))
+		}
+	}
+	return cause
+}

@@ -1,0 +1,247 @@
+package proxmox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+)
+
+const (
+	firstPoll = 10 * time.Millisecond
+	lastPoll  = 250 * time.Millisecond
+	longNap   = 2 * time.Second // before the first poll of a task known to be slow
+)
+
+// upid names a task: UPID:node:pid:pstart:start:type:id:user:
+type upid string
+
+// 8 or 9 digits of start: pve-common, UPID.pm.
+var upidForm = regexp.MustCompile(`^UPID:([A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?):[0-9A-Fa-f]{8,9}:[0-9A-Fa-f]{8,9}:[0-9A-Fa-f]{8}:([A-Za-z0-9_-]+):([^:\s/?#]*):([^:\s/?#]+):$`)
+
+func (u upid) node() string { return upidForm.FindStringSubmatch(string(u))[1] }
+func (u upid) kind() string { return upidForm.FindStringSubmatch(string(u))[2] }
+
+// checked adds to err the case that the answer of method on path was a success
+// and yet names no task.
+func (u upid) checked(method, path string, err error) (upid, error) {
+	if err != nil || upidForm.MatchString(string(u)) {
+		return u, err
+	}
+	return "", &Error{Method: method, Path: path, Status: http.StatusOK,
+		Reason: "answer names no task", Kind: fleet.ErrUnknownOutcome}
+}
+
+// TaskError is a task that ended badly.
+type TaskError struct {
+	UPID string
+	Exit string   // exit status, in Proxmox's words
+	Log  []string // last lines that say more than Exit
+	Kind error    // nil: none of package fleet's kinds
+}
+
+func (e *TaskError) Error() string {
+	if len(e.Log) == 0 {
+		return e.Exit
+	}
+	return e.Exit + " (task log: " + strings.Join(e.Log, "; ") + ")"
+}
+
+// Unwrap gives errors.Is the kind.
+func (e *TaskError) Unwrap() error { return e.Kind }
+
+// wait waits until the task ends or ctx does. While a task runs only its UPID
+// is asked: during a start the listing, status/current and interfaces block
+// until the container's init runs.
+func (c *Client) wait(ctx context.Context, id upid) error {
+	begin := time.Now()
+	c.remember(id)
+	nap, next := c.paces.first(id.kind()), firstPoll
+	var trouble error
+	for {
+		if err := sleep(ctx, nap); err != nil {
+			return lost(id, err, trouble)
+		}
+		exit, done, err := c.poll(ctx, id)
+		switch {
+		case done:
+			c.paces.learn(id.kind(), time.Since(begin))
+			return c.outcome(ctx, id, exit)
+		case errors.Is(err, fleet.ErrUnavailable):
+			trouble = err // pvedaemon restarts, a connection broke: the task goes on
+		case err != nil:
+			return lost(id, err, nil)
+		}
+		nap, next = next, min(next*3/2, lastPoll)
+	}
+}
+
+func (c *Client) poll(ctx context.Context, id upid) (exit string, done bool, err error) {
+	var status struct {
+		Status     text `json:"status"`
+		ExitStatus text `json:"exitstatus"`
+	}
+	err = c.get(ctx, taskPath(id, "status"), nil, &status)
+	if err != nil {
+		return "", false, err
+	}
+	return string(status.ExitStatus), status.Status == "stopped", nil
+}
+
+func taskPath(id upid, what string) string {
+	return "/nodes/" + id.node() + "/tasks/" + string(id) + "/" + what
+}
+
+// lost is the error of a task whose end was not seen.
+func lost(id upid, err, trouble error) error {
+	reason := err.Error()
+	if trouble != nil {
+		reason += ", last answer: " + trouble.Error()
+	}
+	return &Error{Method: http.MethodGet, Path: taskPath(id, "status"),
+		Reason: "task not seen to end: " + reason, Kind: fleet.ErrUnknownOutcome, Cause: err}
+}
+
+// outcome turns an exit status into nil or a *TaskError.
+func (c *Client) outcome(ctx context.Context, id upid, exit string) error {
+	// "WARNINGS: n" is success (pve-common, UPID.pm, status_is_error).
+	if exit == "OK" || strings.HasPrefix(exit, "WARNINGS: ") {
+		return nil
+	}
+	e := &TaskError{UPID: string(id), Exit: joinLines(exit), Kind: kindOfText(exit)}
+	if exit == "" {
+		e.Exit, e.Kind = "task ended without an exit status", fleet.ErrUnknownOutcome
+	}
+	lines, err := c.taskLog(ctx, id)
+	if err != nil {
+		return e // the exit status says enough
+	}
+	e.Log = tail(lines, exit)
+	return e
+}
+
+func (c *Client) taskLog(ctx context.Context, id upid) ([]string, error) {
+	var lines []struct {
+		Text text `json:"t"`
+	}
+	err := c.get(ctx, taskPath(id, "log"), url.Values{"limit": {"1000"}}, &lines)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, l := range lines {
+		out = append(out, string(l.Text))
+	}
+	return out, nil
+}
+
+// tail keeps the last lines of a log that say more than the exit status.
+func tail(lines []string, exit string) []string {
+	var last []string
+	for _, l := range lines {
+		l = strings.TrimSpace(l)
+		if l == "" || strings.Contains(l, exit) || strings.Contains(exit, l) {
+			continue
+		}
+		last = append(last, l)
+	}
+	return last[max(0, len(last)-3):]
+}
+
+// remember keeps the tasks that are accounted for.
+func (c *Client) remember(id upid) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.tasks) >= 4096 { // far more than any search goes back
+		clear(c.tasks)
+	}
+	c.tasks[id] = true
+}
+
+// begun finds the newest own task of a kind on an id that is not accounted
+// for: the one that a request with a lost answer began. suits may refuse
+// candidates.
+func (c *Client) begun(ctx context.Context, node, kind string, on fleet.VMID, since time.Time, suits func(upid) bool) (upid, bool, error) {
+	var list []struct {
+		UPID  upid    `json:"upid"`
+		Start integer `json:"starttime"`
+	}
+	// The node's clock may be off by a minute (more is a fault that the
+	// daemon reports); tasks of before are known by UPID.
+	from := since.Add(-90 * time.Second).Unix()
+	err := c.get(ctx, "/nodes/"+url.PathEscape(node)+"/tasks", url.Values{
+		"source": {"all"}, "typefilter": {kind}, "vmid": {fmt.Sprint(on)},
+		"since": {strconv.FormatInt(from, 10)}, "limit": {"20"},
+	}, &list)
+	if err != nil {
+		return "", false, err
+	}
+	var best upid
+	var start integer = -1
+	for _, t := range list {
+		if t.Start <= start || !upidForm.MatchString(string(t.UPID)) || c.accounted(t.UPID) {
+			continue
+		}
+		if strings.HasSuffix(string(t.UPID), ":"+c.tokenID+":") && suits(t.UPID) {
+			best, start = t.UPID, t.Start
+		}
+	}
+	return best, best != "", nil
+}
+
+func (c *Client) accounted(id upid) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tasks[id]
+}
+
+// any suits every task.
+func anyTask(upid) bool { return true }
+
+// paces remembers how long tasks take.
+type paces struct {
+	mu   sync.Mutex
+	took map[string]time.Duration // by kind
+}
+
+// first is the time before the first poll: a little less than what such tasks
+// took.
+func (p *paces) first(kind string) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return min(max(p.took[kind]*9/10, firstPoll), longNap)
+}
+
+// learn follows quicker tasks at once and slower ones slowly. What is measured
+// is never less than the first poll, which is why that comes a tenth earlier.
+func (p *paces) learn(kind string, took time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.took == nil {
+		p.took = map[string]time.Duration{}
+	}
+	known, ok := p.took[kind]
+	if ok && took > known {
+		took = known + (took-known)/8
+	}
+	p.took[kind] = took
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

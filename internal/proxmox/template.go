@@ -1,0 +1,93 @@
+package proxmox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+)
+
+// Tags of templates. Tags are the index that people see; the description's
+// JSON line is the truth.
+const (
+	TemplateTag = "dayfly-template"
+	ReadyTag    = "dayfly-state.ready"    // set last, when the template is finished
+	BuildingTag = "dayfly-state.building" // set first; such a template is never used
+)
+
+const (
+	templateSchema = 1
+	templateLine   = "dayfly:"
+)
+
+// TemplateInfo is what a template says of itself, in the line "dayfly:{json}"
+// of its description. It carries no signature: who may write to the resource
+// pool of templates is trusted.
+type TemplateInfo struct {
+	Schema        int       `json:"schema"`
+	Family        string    `json:"family"`
+	Version       string    `json:"version"`
+	State         string    `json:"state,omitempty"`  // "ready" when finished
+	Runner        string    `json:"runner,omitempty"` // version of actions/runner, "2.335.1"
+	RunnerSHA256  string    `json:"runner_sha256,omitempty"`
+	OS            string    `json:"os,omitempty"`
+	Docker        string    `json:"docker,omitempty"`
+	StorageDriver string    `json:"storage_driver,omitempty"`
+	Source        string    `json:"source,omitempty"` // base image or template it was made from
+	Commit        string    `json:"commit,omitempty"`
+	Build         string    `json:"build,omitempty"` // Packer's run
+	BuiltAt       time.Time `json:"built_at,omitzero"`
+	Smoke         string    `json:"smoke,omitempty"` // result of the smoke test
+}
+
+// Ref is the template's family and version.
+func (i TemplateInfo) Ref() fleet.Ref { return fleet.Ref{Family: i.Family, Version: i.Version} }
+
+// Describe returns the description that carries i.
+func (i TemplateInfo) Describe() string {
+	line, err := json.Marshal(i)
+	if err != nil { // a time beyond year 9999
+		panic(err)
+	}
+	return fmt.Sprintf("Template %s, made by dayfly.\n\n%s%s\n", i.Ref(), templateLine, line)
+}
+
+// ReadTemplate reads the line that Describe wrote.
+func ReadTemplate(description string) (TemplateInfo, error) {
+	line, err := onlyLine(description, templateLine)
+	if err != nil {
+		return TemplateInfo{}, err
+	}
+	var i TemplateInfo
+	if err := json.Unmarshal([]byte(line), &i); err != nil {
+		return TemplateInfo{}, fmt.Errorf("template manifest: %w", err)
+	}
+	switch {
+	case i.Schema != templateSchema:
+		return TemplateInfo{}, fmt.Errorf("template manifest has schema %d, want %d", i.Schema, templateSchema)
+	case i.Family == "" || i.Version == "":
+		return TemplateInfo{}, errors.New("template manifest names no family or no version")
+	}
+	return i, nil
+}
+
+// splitTags reads Proxmox's list of tags, whose separator is configurable.
+func splitTags(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ';' || r == ',' || r == ' ' })
+}
+
+// unready says why a template must not be used, or nothing. The manifest may
+// say that it is ready too: a datacenter may keep tokens from setting tags.
+func unready(tags []string, info TemplateInfo) string {
+	switch {
+	case slices.Contains(tags, BuildingTag):
+		return "it is being built (tag " + BuildingTag + ")"
+	case !slices.Contains(tags, ReadyTag) && info.State != "ready":
+		return "neither its tags nor its manifest say that it is ready"
+	}
+	return ""
+}
