@@ -6,13 +6,18 @@ import (
 	"net/http"
 )
 
+// appOwner is the organisation that the App belongs to.
+func appOwner() *account {
+	a := &account{id: 1001, login: "dayfly-ci"}
+	a.render()
+	return a
+}
+
 // showApp is GET /app.
 func (h *Hub) showApp(*call) answer {
-	owner := &account{id: 1001, login: "dayfly-ci"}
-	owner.render()
 	return ok(map[string]any{
 		"id": h.appID, "slug": appSlug, "node_id": nodeID("A", h.appID), "client_id": h.clientID,
-		"owner": owner.json, "name": "dayfly sim", "description": "",
+		"owner": appOwner().json, "name": "dayfly sim", "description": "",
 		"external_url": "https://dayfly.example.com", "html_url": "https://github.com/apps/" + appSlug,
 		"created_at": "2026-01-02T03:04:05Z", "updated_at": "2026-01-02T03:04:05Z",
 		"permissions": DefaultPermissions(), "events": []string{"workflow_job"},
@@ -46,6 +51,7 @@ func (h *Hub) installationJSON(in *installation) map[string]any {
 func (h *Hub) installationEvent(in *installation) map[string]any {
 	m := h.installationJSON(in)
 	m["created_at"], m["updated_at"] = in.created.Unix(), in.created.Unix()
+	delete(m, "client_id")
 	return m
 }
 

@@ -43,7 +43,9 @@ func newFixture(t testing.TB, c Config) *fixture {
 	h.AddRepository(Repository{Name: "acme/app", Private: true})
 	h.AddRepository(Repository{Name: "acme/site"})
 	in := h.AddInstallation(Installation{Account: "acme"})
-	return &fixture{t: t, h: h, in: in, http: http.Client{Transport: stage.Transport{Handler: h}}}
+	f := &fixture{t: t, h: h, in: in, http: http.Client{Transport: stage.Transport{Handler: h}}}
+	described(f)
+	return f
 }
 
 // jwt signs claims with the App's key.

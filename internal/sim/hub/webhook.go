@@ -317,7 +317,7 @@ func (h *Hub) Ping() {
 	defer h.leave()
 	url := fmt.Sprintf("%s/app/hook", apiURL)
 	h.send(0, &parcel{event: "ping", body: event(map[string]any{
-		"zen": "Keep it logically awesome.", "hook_id": hookID,
+		"zen": "Keep it logically awesome.", "hook_id": hookID, "sender": appOwner().json,
 		"hook": map[string]any{
 			"type": "App", "id": hookID, "name": "web", "active": true, "events": []string{"workflow_job"},
 			"config":     map[string]any{"content_type": "json", "insecure_ssl": "0", "secret": "********", "url": h.webhook.URL},
