@@ -16,6 +16,8 @@ type account struct {
 	user   bool
 	groups []*group
 	json   json.RawMessage // as simple-user
+	// organization is the form in which webhooks carry it too, nil for a user.
+	organization json.RawMessage
 }
 
 // RepositoryID is a repository's id.
@@ -110,7 +112,7 @@ func (a *account) kind() string {
 	return "Organization"
 }
 
-// render writes the account as GitHub's simple-user, once.
+// render writes the account in GitHub's forms, once.
 func (a *account) render() {
 	u := apiURL + "/users/" + a.login
 	a.json = must(map[string]any{
@@ -129,22 +131,18 @@ func (a *account) render() {
 		"received_events_url": u + "/received_events",
 		"type":                a.kind(), "site_admin": false,
 	})
-}
-
-// organization is the account in the form webhooks carry it, nil for a user.
-func (a *account) organization() map[string]any {
 	if a.user {
-		return nil
+		return
 	}
-	u := apiURL + "/orgs/" + a.login
-	return map[string]any{
+	u = apiURL + "/orgs/" + a.login
+	a.organization = must(map[string]any{
 		"login": a.login, "id": a.id, "node_id": nodeID("O", a.id), "url": u,
 		"repos_url": u + "/repos", "events_url": u + "/events", "hooks_url": u + "/hooks",
 		"issues_url": u + "/issues", "members_url": u + "/members{/member}",
 		"public_members_url": u + "/public_members{/member}",
 		"avatar_url":         fmt.Sprintf("https://avatars.githubusercontent.com/u/%d?v=4", a.id),
 		"description":        "",
-	}
+	})
 }
 
 // repositoryURLs are the hypermedia links of a repository, below its API URL.

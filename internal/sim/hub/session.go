@@ -122,7 +122,7 @@ func (h *Hub) awaitUnwanted(r *registration) {
 		return
 	}
 	r.unwanted = h.in(2*time.Minute+time.Duration(h.rng.Int64N(int64(4*time.Minute))), func() {
-		if r.job == nil {
+		if r.job == nil && r.online {
 			h.remove(r, "idle")
 		}
 	})

@@ -6,9 +6,12 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -251,18 +254,32 @@ func (h *Hub) Unsent() int {
 	return h.post.unsent
 }
 
-// event assembles a body; parts that are nil are left out, as GitHub does.
+// event assembles a body. What was rendered before is copied as it is, which
+// is most of it; a part that is nil is left out, as GitHub does.
 func event(parts map[string]any) []byte {
-	for k, v := range parts {
-		if v == nil {
-			delete(parts, k)
+	b := []byte{'{'}
+	for _, k := range slices.Sorted(maps.Keys(parts)) {
+		raw, rendered := parts[k].(json.RawMessage)
+		switch {
+		case parts[k] == nil, rendered && raw == nil:
+			continue
+		case !rendered:
+			raw = must(parts[k])
 		}
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = append(strconv.AppendQuote(b, k), ':')
+		b = append(b, raw...)
 	}
-	return must(parts)
+	return append(b, '}')
 }
 
 // sendJob sends a workflow_job event to the App, if it is installed there.
 func (h *Hub) sendJob(j *job, action string) {
+	if h.webhook.URL == "" {
+		return
+	}
 	repo := j.run.repo
 	in := h.installationOf(repo)
 	if in == nil || !in.suspended.IsZero() || !in.permissions.allows("actions", "read") {
@@ -270,17 +287,10 @@ func (h *Hub) sendJob(j *job, action string) {
 	}
 	body := event(map[string]any{
 		"action": action, "workflow_job": j.json(), "repository": repo.whole,
-		"organization": orNil(repo.owner.organization()), "sender": repo.owner.json,
+		"organization": repo.owner.organization, "sender": repo.owner.json,
 		"installation": map[string]any{"id": in.id, "node_id": nodeID("MDIzOkludGVncmF0aW9u", int64(in.id))},
 	})
 	h.send(int64(j.id), &parcel{event: "workflow_job", action: action, body: body, in: in.id, repo: repo.id})
-}
-
-func orNil(m map[string]any) any {
-	if m == nil {
-		return nil
-	}
-	return m
 }
 
 // sendInstallation sends an installation event.
