@@ -25,7 +25,8 @@ import (
 
 // Config describes a Hub. The zero value answers instantly and behaves well.
 type Config struct {
-	Clock    *stage.Clock // GitHub's clock; nil means one of its own
+	Clock    *stage.Clock  // GitHub's clock; nil means one of its own
+	Agenda   *stage.Agenda // what happens later; nil means one of its own
 	Seed     uint64
 	AppKey   *rsa.PrivateKey // the App's key; nil means one key a process
 	Webhook  Webhook
@@ -46,6 +47,7 @@ type Timing struct {
 // Hub is the simulated GitHub. Create it with New.
 type Hub struct {
 	clock    *stage.Clock
+	agenda   *stage.Agenda
 	mux      *http.ServeMux
 	appKey   *rsa.PrivateKey
 	appID    int64
@@ -88,7 +90,7 @@ type Hub struct {
 // New makes a Hub with an App that is installed nowhere yet.
 func New(c Config) *Hub {
 	h := &Hub{
-		clock: c.Clock, appKey: c.AppKey, appID: 1264357, clientID: "Iv23liDayflySim00001",
+		clock: c.Clock, agenda: c.Agenda, appKey: c.AppKey, appID: 1264357, clientID: "Iv23liDayflySim00001",
 		rng:     rand.New(rand.NewPCG(c.Seed, 0x9e3779b97f4a7c15)),
 		timing:  c.Timing,
 		limits:  c.Limits.orDefaults(),
@@ -105,6 +107,9 @@ func New(c Config) *Hub {
 	}
 	if h.clock == nil {
 		h.clock = &stage.Clock{}
+	}
+	if h.agenda == nil {
+		h.agenda = &stage.Agenda{}
 	}
 	if h.appKey == nil {
 		h.appKey = processKey()
@@ -159,8 +164,8 @@ func (h *Hub) leave() {
 func (h *Hub) afterLock(f func()) { h.later = append(h.later, f) }
 
 // in runs f under the lock once d has passed.
-func (h *Hub) in(d time.Duration, f func()) *time.Timer {
-	return h.clock.AfterFunc(d, func() {
+func (h *Hub) in(d time.Duration, f func()) *stage.Entry {
+	return h.agenda.After(d, func() {
 		h.enter()
 		defer h.leave()
 		f()

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/sim/stage"
 )
 
 // JobID is a workflow job's id; each attempt has its own.
@@ -92,9 +94,9 @@ type job struct {
 	zeroes     bool // "no runner" is 0 and "" rather than null
 	cancelling bool
 	lost       bool
-	expiry     *time.Timer
-	pickup     *time.Timer
-	silence    *time.Timer
+	expiry     *stage.Entry
+	pickup     *stage.Entry
+	silence    *stage.Entry
 }
 
 // QueueJob creates a job, and its run unless it names one, and sends its
@@ -231,9 +233,9 @@ func (h *Hub) complete(j *job, c Conclusion) {
 	h.unqueue(j)
 	r := j.runner
 	j.status, j.conclusion, j.completed, j.runner = StatusCompleted, c, h.clock.Now(), nil
-	stop(j.expiry)
-	stop(j.pickup)
-	stop(j.silence)
+	j.expiry.Stop()
+	j.pickup.Stop()
+	j.silence.Stop()
 	j.run.touch(j.completed)
 	h.note(Ended, j.ran, j, string(c))
 	h.sendJob(j, string(StatusCompleted))

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/sim/stage"
 )
 
 // RunnerID is a registration's id.
@@ -44,8 +46,8 @@ type registration struct {
 	lastRan  JobID
 	removed  time.Time
 	removal  string
-	stale    *time.Timer
-	unwanted *time.Timer
+	stale    *stage.Entry
+	unwanted *stage.Entry
 }
 
 // staleAfter is when GitHub removes an ephemeral registration that is not
@@ -91,17 +93,11 @@ func (h *Hub) remove(r *registration, why string) {
 	r.removed, r.removal = h.clock.Now(), why
 	delete(h.live, r.id)
 	h.retire(r)
-	stop(r.stale)
-	stop(r.unwanted)
+	r.stale.Stop()
+	r.unwanted.Stop()
 	h.note(Removed, r, nil, why)
 	if s := r.session; s != nil && r.job == nil {
 		h.endSession(s, ErrGone)
-	}
-}
-
-func stop(t *time.Timer) {
-	if t != nil {
-		t.Stop()
 	}
 }
 

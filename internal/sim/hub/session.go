@@ -66,7 +66,7 @@ func (h *Hub) Connect(encodedJIT, version string) (*Session, error) {
 		h.note(Refused, r, nil, "version "+version)
 		return nil, fmt.Errorf("%w: v%s", ErrDeprecated, version)
 	}
-	stop(r.stale)
+	r.stale.Stop()
 	r.used, r.online = true, true
 	r.session = &Session{hub: h, r: r, starved: h.versions.Policy == Starve && h.tooOld(version)}
 	h.note(Connected, r, nil, version)
@@ -140,9 +140,9 @@ func (s *Session) Start(id JobID) error {
 	case j == nil || j.id != id || j.status != StatusQueued:
 		return ErrNoJob
 	}
-	stop(j.pickup)
-	stop(j.expiry)
-	stop(s.r.unwanted)
+	j.pickup.Stop()
+	j.expiry.Stop()
+	s.r.unwanted.Stop()
 	s.r.lastRan = j.id
 	s.r.lying = h.chance(h.habits.BusyLies)
 	j.status, j.started, j.ran = StatusInProgress, h.clock.Now(), s.r

@@ -152,14 +152,14 @@ func (h *Hub) next(key int64, l *lane) *parcel {
 	return p
 }
 
-// move posts the lane's parcels one after another, without the lock and in the
-// goroutine of the timer that called it.
+// move posts the lane's parcels one after another, in a timer's goroutine of its
+// own: a receiver takes its time.
 func (h *Hub) move(key int64, l *lane) {
 	if l.moving {
 		return
 	}
 	l.moving = true
-	h.afterLock(func() {
+	h.clock.AfterFunc(0, func() {
 		for p := h.next(key, l); p != nil; p = h.next(key, l) {
 			h.carry(p)
 			if p.fate.double {
