@@ -1,0 +1,172 @@
+package pools
+
+import (
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+)
+
+// Parse reads pool files, given by name, as one configuration: the order of
+// the files does not matter. All that is wrong is reported at once. When
+// diagnostics have errors there is no Desired; warnings do not prevent one.
+//
+// Parse is safe with any input: time and memory are bounded.
+func Parse(files map[string][]byte) (fleet.Desired, Diagnostics) {
+	desired, diags := parse(files)
+	return desired, newDiagnostics(diags, files)
+}
+
+func parse(files map[string][]byte) (fleet.Desired, hcl.Diagnostics) {
+	if diags := guard(files); diags.HasErrors() {
+		return fleet.Desired{}, diags
+	}
+	bodies, diags := syntax(files)
+	if diags.HasErrors() {
+		return fleet.Desired{}, diags // what follows from a syntax error is noise
+	}
+	found, diags := blocks(bodies)
+	ev := newEvaluator()
+	for _, b := range found["locals"] {
+		ev.declare(b.Body.(*hclsyntax.Body))
+	}
+	r := newReader(ev)
+	if ok, older := r.language(found["dayfly"]); !ok {
+		return fleet.Desired{}, older // another language: do not judge its files by this one
+	}
+	ev.all()
+	desired := r.desired(found)
+	diags = append(diags, ev.diags...)
+	if diags.HasErrors() {
+		return fleet.Desired{}, diags
+	}
+	return desired, diags
+}
+
+// syntax parses all files.
+func syntax(files map[string][]byte) ([]*hclsyntax.Body, hcl.Diagnostics) {
+	var bodies []*hclsyntax.Body
+	var diags hcl.Diagnostics
+	for _, name := range sortedKeys(files) {
+		file, more := hclsyntax.ParseConfig(files[name], name, hcl.InitialPos)
+		diags = append(diags, more...)
+		if !more.HasErrors() {
+			bodies = append(bodies, file.Body.(*hclsyntax.Body))
+		}
+	}
+	return bodies, diags
+}
+
+// desired reads all blocks but dayfly and locals.
+func (r *reader) desired(found map[string]hcl.Blocks) fleet.Desired {
+	templates := r.templates(found["template"])
+	defaults, blockOfDefaults := r.defaults(found["defaults"])
+	pools := r.pools(found["pool"])
+	used := map[*hcl.Attribute]bool{}
+	var out fleet.Desired
+	for _, p := range pools {
+		own := p.body.GitHub != nil && (p.body.GitHub.Org != nil || p.body.GitHub.Repo != nil)
+		inherited := *defaults
+		if own {
+			inherited.GitHub = nil
+		}
+		inherit(&p.body, &inherited, used)
+		complete(&p.body)
+		out.Pools = append(out.Pools, r.build(p, templates.refs))
+	}
+	r.unused(templates, pools, blockOfDefaults, defaults, used)
+	out.Limits = r.limits(found["limits"])
+	r.together(pools, out)
+	return out
+}
+
+// templates holds the template blocks, by name.
+type templates struct {
+	refs map[string]fleet.Ref
+	at   map[string]hcl.Range
+}
+
+func (r *reader) templates(list hcl.Blocks) templates {
+	t := templates{map[string]fleet.Ref{}, map[string]hcl.Range{}}
+	for _, b := range list {
+		name, at := b.Labels[0], b.LabelRanges[0]
+		if old, ok := t.at[name]; ok {
+			r.report(problem(&at, "Duplicate template", "Template %q is already defined at %s.", name, old))
+			continue
+		}
+		if !templateForm.MatchString(name) {
+			r.report(problem(&at, "Invalid template name",
+				"A name is 1 to 64 letters, digits, dashes, dots and underscores, not %.80q.", name))
+		}
+		var body templateBlock
+		r.report(decode("template", b.Body, &body)...)
+		t.at[name], t.refs[name] = at, r.ref(b, &body)
+	}
+	return t
+}
+
+func (r *reader) ref(b *hcl.Block, body *templateBlock) fleet.Ref {
+	if body.Family == nil {
+		r.report(problem(&b.DefRange, "Missing family", "Template %q needs family.", b.Labels[0]))
+	}
+	return fleet.Ref{
+		Family:  r.text(body.Family, familyForm, "A family of 1 to 64 letters, digits and _.-"),
+		Version: r.version(body.Version),
+	}
+}
+
+// defaults reads the defaults block; empty when there is none.
+func (r *reader) defaults(list hcl.Blocks) (*poolBody, *hcl.Block) {
+	body := &poolBody{}
+	b, diags := single(list)
+	r.report(diags...)
+	if b == nil {
+		return body, nil
+	}
+	r.report(decode("pool", b.Body, body)...)
+	for _, own := range []*hcl.Attribute{body.Labels, body.Description} {
+		if own != nil {
+			at := own.NameRange
+			r.report(problem(&at, "No default for "+own.Name, "%s is each pool's own; set it in the pools.", own.Name))
+		}
+	}
+	body.Labels, body.Description = nil, nil
+	return body, b
+}
+
+func (r *reader) pools(list hcl.Blocks) []*pool {
+	var pools []*pool
+	seen := map[string]hcl.Range{}
+	for _, b := range list {
+		p := &pool{name: b.Labels[0], at: b.LabelRanges[0]}
+		if old, ok := seen[p.name]; ok {
+			r.report(problem(&p.at, "Duplicate pool", "Pool %q is already defined at %s.", p.name, old))
+			continue
+		}
+		seen[p.name] = p.at
+		if len(p.name) > fleet.MaxPoolName || !poolForm.MatchString(p.name) {
+			r.report(problem(&p.at, "Invalid pool name",
+				"A name is part of host names: 1 to %d lower-case letters, digits and inner dashes, not %.80q.",
+				fleet.MaxPoolName, p.name))
+		}
+		r.report(decode("pool", b.Body, &p.body)...)
+		pools = append(pools, p)
+	}
+	return pools
+}
+
+func (r *reader) limits(list hcl.Blocks) fleet.Limits {
+	var body limitsBlock
+	b, diags := single(list)
+	r.report(diags...)
+	if b != nil {
+		r.report(decode("limits", b.Body, &body)...)
+	}
+	complete(&body)
+	return fleet.Limits{
+		Max:        r.count(body.Max, 1, maxContainers),
+		PerNode:    r.count(body.PerNode, 1, maxContainers),
+		NodeTasks:  r.count(body.NodeTasks, 1, 100),
+		StoreTasks: r.count(body.StorageTasks, 1, 100),
+	}
+}

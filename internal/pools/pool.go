@@ -1,0 +1,195 @@
+package pools
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+)
+
+const (
+	maxContainers = 10_000
+	maxLabels     = 100 // GitHub's limit for one JIT config
+	maxNodeNames  = 64
+	maxMemoryMiB  = 16 << 20 // 16 TiB
+)
+
+// Forms of names. Labels and groups travel in JSON and on web pages, bridges
+// and nodes in Proxmox VE's own option strings: what could end or escape one
+// of these is never let in.
+var (
+	poolForm     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+	templateForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
+	labelForm    = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.:/+=@-]{0,99}$`)
+	familyForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+	versionForm  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$`)
+	ownerForm    = regexp.MustCompile(`^[A-Za-z0-9](-?[A-Za-z0-9_]){0,38}$`)
+	repoForm     = regexp.MustCompile(`^[A-Za-z0-9](-?[A-Za-z0-9_]){0,38}/[A-Za-z0-9_.-]{1,100}$`)
+	groupForm    = regexp.MustCompile(`^[^\s\pC"\\]([^\pC"\\]{0,98}[^\s\pC"\\])?$`)
+	nodeForm     = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+	bridgeForm   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,14}$`)
+	anyText      = regexp.MustCompile(`^[^\pC]{0,500}$`)
+)
+
+// pool is a pool block on its way to fleet.Pool.
+type pool struct {
+	name string
+	at   hcl.Range // of the name
+	body poolBody
+}
+
+// build reads a pool of which defaults are merged already.
+func (r *reader) build(p *pool, templates map[string]fleet.Ref) fleet.Pool {
+	r.required(p)
+	b := &p.body
+	r.text(b.Description, anyText, "A text of at most 500 characters in one line")
+	out := fleet.Pool{
+		Name:     p.name,
+		Labels:   texts(r.list(b.Labels, maxLabels, labelForm, "A label of 1 to 100 letters, digits and _.:/+=@-")),
+		Template: r.template(b.Template, templates),
+		Drained:  r.good(b.Enabled) && !r.flag(b.Enabled),
+		Size:     r.size(b.Size),
+		Network:  r.network(b.Network),
+		Timeouts: r.timeouts(b.Timeouts),
+		Nodes:    texts(r.list(b.Placement.Nodes, maxNodeNames, nodeForm, "The name of a Proxmox VE node")),
+		PerNode:  r.count(b.Placement.MaxPerNode, 1, maxContainers),
+	}
+	out.Scope, out.Group = r.github(b.GitHub)
+	r.scale(b.Scale, &out)
+	out.Retry.Attempts = r.count(b.Retry.Attempts, 1, 1000)
+	out.Retry.Min, out.Retry.Max = r.backoff(b.Retry.Backoff, time.Second, time.Hour)
+	return out
+}
+
+// required reports what neither the pool nor defaults give.
+func (r *reader) required(p *pool) {
+	b := &p.body
+	missing := func(a *hcl.Attribute, where, what string) {
+		if a == nil {
+			r.report(problem(&p.at, "Missing "+what, "Pool %q needs %s%s.", p.name, what, where))
+		}
+	}
+	missing(b.Labels, "", "labels")
+	missing(b.Template, ", here or in defaults", "template")
+	missing(b.Scale.Max, " in a scale block, here or in defaults", "max")
+	if b.GitHub.Org == nil && b.GitHub.Repo == nil {
+		r.report(problem(&p.at, "Missing scope",
+			"Pool %q needs org or repo in a github block, here or in defaults.", p.name))
+	}
+}
+
+func (r *reader) scale(b *scaleBlock, out *fleet.Pool) {
+	out.Max = r.count(b.Max, 1, maxContainers)
+	out.Spare = r.count(b.Spare, 0, maxContainers)
+	if r.good(b.Max, b.Spare) && out.Spare > out.Max {
+		at := firstWritten(b.Spare, b.Max)
+		r.report(problem(&at, "Too many spares", "spare (%d) is greater than max (%d): spares count as containers.", out.Spare, out.Max))
+	}
+}
+
+func (r *reader) github(b *githubBlock) (fleet.Scope, string) {
+	if b.Org != nil && b.Repo != nil {
+		at := b.Repo.Range
+		r.report(problem(&at, "Two scopes", "A pool registers with an organisation or with a repository: set org or repo, not both."))
+	}
+	group := r.text(b.Group, groupForm, "The name of a runner group, 1 to 100 characters without quotes,")
+	if b.Repo != nil {
+		if b.Group != nil {
+			at := b.Group.Range
+			r.report(problem(&at, "No groups in a repository", "Only organisations have runner groups. Remove group, or use org."))
+		}
+		scope := r.text(b.Repo, repoForm, `A repository such as "acme/app"`)
+		if name := scope[strings.Index(scope, "/")+1:]; name == "." || name == ".." {
+			r.refuse(b.Repo, b.Repo.Expr.Range(), "A repository such as \"acme/app\" is expected, not %q.", scope)
+		}
+		return fleet.Scope(scope), ""
+	}
+	return fleet.Scope(r.text(b.Org, ownerForm, `The name of an organisation, such as "acme",`)), group
+}
+
+func (r *reader) size(b *sizeBlock) fleet.Size {
+	s := fleet.Size{
+		Cores:     r.count(b.Cores, 1, 8192),
+		MemoryMiB: r.mebibytes(b.Memory, 16, maxMemoryMiB),
+		SwapMiB:   r.mebibytes(b.Swap, 0, maxMemoryMiB),
+	}
+	if r.good(b.Swap) && s.SwapMiB == 0 {
+		s.SwapMiB = -1 // zero is "as in the template"
+	}
+	return s
+}
+
+func (r *reader) network(b *networkBlock) fleet.Network {
+	n := fleet.Network{
+		Bridge:   r.text(b.Bridge, bridgeForm, "The name of a bridge, such as \"vmbr0\", of at most 15 characters,"),
+		VLAN:     r.count(b.VLAN, 1, 4094),
+		Firewall: r.flag(b.Firewall),
+	}
+	if b.Bridge != nil {
+		return n
+	}
+	if b.VLAN != nil {
+		at := b.VLAN.Range
+		r.report(problem(&at, "Missing bridge", "vlan needs bridge: Proxmox VE tags an interface where it is plugged in."))
+	}
+	if b.Firewall != nil && b.Firewall.Range.Filename != "" {
+		at := b.Firewall.Range
+		r.report(problem(&at, "Missing bridge", "firewall needs bridge: without one, the interface stays as in the template."))
+	}
+	return fleet.Network{}
+}
+
+func (r *reader) timeouts(b *timeoutsBlock) fleet.Timeouts {
+	t := fleet.Timeouts{
+		Clone:    r.duration(b.Clone, 10*time.Second, 2*time.Hour),
+		Launch:   r.duration(b.Launch, 5*time.Second, time.Hour),
+		Register: r.duration(b.Register, 5*time.Second, time.Hour),
+		Idle:     r.duration(b.Idle, 10*time.Second, 23*time.Hour),
+		Job:      r.duration(b.Job, time.Minute, 120*time.Hour),
+	}
+	for _, part := range []struct {
+		attr *hcl.Attribute
+		d    time.Duration
+	}{{b.Clone, t.Clone}, {b.Launch, t.Launch}, {b.Register, t.Register}, {b.Idle, t.Idle}} {
+		if r.good(part.attr, b.Job) && part.d > t.Job {
+			at := firstWritten(part.attr, b.Job)
+			r.report(problem(&at, "Deadlines out of order",
+				"%s (%s) is longer than job (%s), the longest that anything may take.", part.attr.Name, brief(part.d), brief(t.Job)))
+		}
+	}
+	return t
+}
+
+// firstWritten is where the first of attrs is written that is not a default of
+// the schema.
+func firstWritten(attrs ...*hcl.Attribute) hcl.Range {
+	i := slices.IndexFunc(attrs, func(a *hcl.Attribute) bool { return a.Range.Filename != "" })
+	return attrs[max(i, 0)].Expr.Range()
+}
+
+// template resolves `template.NAME`. It is a reference, not a value, so that
+// a misspelling is found where it is written.
+func (r *reader) template(a *hcl.Attribute, known map[string]fleet.Ref) fleet.Ref {
+	if a == nil {
+		return fleet.Ref{}
+	}
+	ref, diags := hcl.AbsTraversalForExpr(a.Expr)
+	if diags.HasErrors() || len(ref) != 2 || ref.RootName() != "template" {
+		r.refuse(a, a.Expr.Range(), "A reference is expected, such as template.ubuntu-24.")
+		return fleet.Ref{}
+	}
+	step, ok := ref[1].(hcl.TraverseAttr)
+	if !ok {
+		r.refuse(a, a.Expr.Range(), "A reference is expected, such as template.ubuntu-24.")
+		return fleet.Ref{}
+	}
+	found, ok := known[step.Name]
+	if !ok {
+		r.refuse(a, step.SrcRange, "There is no template block named %q.%s", step.Name, nearest(step.Name, known))
+	}
+	return found
+}

@@ -1,0 +1,116 @@
+package pools
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+)
+
+// Set is one revision of the pool files, read without error.
+type Set struct {
+	Desired  fleet.Desired
+	Revision string            // a commit's id, or "dir:" and a hash of the files
+	Files    map[string][]byte // by path below the source's own path
+	Warnings Diagnostics
+}
+
+// Source is where pool files come from.
+type Source interface {
+	// Load reads the newest revision. It returns ErrUnchanged when that is
+	// known, the revision of an earlier Set or Invalid; *Invalid when the
+	// revision is refused; and otherwise an error of one of fleet's kinds:
+	// ErrUnavailable is worth another try, ErrDenied and ErrNotFound need a
+	// person.
+	Load(ctx context.Context, known string) (Set, error)
+
+	// String names the source, without credentials.
+	String() string
+}
+
+// ErrUnchanged says that the newest revision is the known one.
+var ErrUnchanged = errors.New("pool files unchanged")
+
+// Invalid is a revision that was read and refused. Reading it again gives the
+// same, so its Revision is worth remembering.
+type Invalid struct {
+	Revision    string
+	Diagnostics Diagnostics
+}
+
+func (e *Invalid) Error() string {
+	return fmt.Sprintf("read pool files of %s: %s", e.Revision, e.Diagnostics.Error())
+}
+
+// Is makes it a fleet.ErrInvalid.
+func (*Invalid) Is(target error) bool { return target == fleet.ErrInvalid }
+
+// newSet parses files of a revision. Notes are diagnostics about what was not
+// read.
+func newSet(revision string, files map[string][]byte, notes ...*hcl.Diagnostic) (Set, error) {
+	desired, diags := parse(files)
+	d := newDiagnostics(append(diags, notes...), files)
+	if d.HasErrors() {
+		return Set{}, &Invalid{revision, d}
+	}
+	return Set{Desired: desired, Revision: revision, Files: files, Warnings: d}, nil
+}
+
+// refused is an Invalid about the revision as a whole.
+func refused(revision, summary, format string, args ...any) *Invalid {
+	return &Invalid{revision, newDiagnostics(hcl.Diagnostics{problem(nil, summary, format, args...)}, nil)}
+}
+
+// stored is how a Set is kept.
+type stored struct {
+	Format   int               `json:"format"`
+	Revision string            `json:"revision"`
+	Files    map[string][]byte `json:"files"`
+}
+
+const (
+	storedFormat = 1
+	maxStored    = 2*maxTotal + maxFiles*(maxPath*6+16) + 1024 // base64, and names with every byte escaped
+)
+
+// Encode makes a Set storable: its files, not what they were read as, so that
+// a later release reads them with its own eyes.
+func Encode(s Set) []byte {
+	data, err := json.Marshal(stored{storedFormat, s.Revision, s.Files})
+	if err != nil {
+		panic("encode pool files: " + err.Error()) // strings and bytes cannot fail
+	}
+	return data
+}
+
+// Decode reads what Encode made. The data is trusted no more than a
+// repository: the same guards apply, and the error is an *Invalid when this
+// release refuses the files.
+func Decode(data []byte) (Set, error) {
+	if len(data) > maxStored {
+		return Set{}, fmt.Errorf("decode pool files: %d bytes are more than pool files can have: %w", len(data), fleet.ErrInvalid)
+	}
+	var s stored
+	if err := json.Unmarshal(data, &s); err != nil {
+		return Set{}, fmt.Errorf("decode pool files: %w: %w", err, fleet.ErrInvalid)
+	}
+	if s.Format != storedFormat {
+		return Set{}, fmt.Errorf("decode pool files: format %d is not known: %w", s.Format, fleet.ErrInvalid)
+	}
+	return newSet(s.Revision, s.Files)
+}
+
+// poolFile reports whether a path names a pool file. JSON is among them to be
+// refused by name rather than overlooked.
+func poolFile(path string) bool {
+	return strings.HasSuffix(path, ".hcl") || strings.HasSuffix(path, ".hcl.json")
+}
+
+// hidden reports whether a file or directory is left out, as version control's
+// own and editors' copies are.
+func hidden(name string) bool { return strings.HasPrefix(name, ".") }
