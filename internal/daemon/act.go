@@ -1,0 +1,121 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/journal"
+	"github.com/dayfly-ci/dayfly/internal/proxmox"
+)
+
+// clone makes the container of a runner.
+func (d *Daemon) clone(ctx context.Context, r fleet.Runner, pool fleet.Pool) outcome {
+	ctx, cancel := context.WithTimeout(ctx, pool.Timeouts.Clone)
+	defer cancel()
+	spec := proxmox.Spec{
+		Name: r.Name, Pool: pool, VMID: r.VMID,
+		Template: fleet.Template{Ref: r.Template, Node: r.Node, VMID: r.Source, Storage: r.Storage},
+		Manifest: proxmox.Manifest{
+			Name: r.Name, Pool: r.Pool, Scope: string(r.Scope), Template: r.Template,
+			Node: r.Node, VMID: r.VMID, Created: r.Created,
+		},
+	}
+	err := d.cfg.Proxmox.Clone(ctx, spec)
+	if err == nil {
+		return outcome{
+			apply:  func(r *runner) { r.Cloned, r.Container = time.Now(), fleet.Stopped },
+			events: []journal.Event{event(r, journal.Cloned, r.Template.String())},
+		}
+	}
+	// Whether or not a container exists, this attempt is over: a listing will
+	// show what it left. A taken id is no fault of the node's.
+	return outcome{err: err, apply: spent("clone failed: " + err.Error()), hold: !errors.Is(err, fleet.ErrExists)}
+}
+
+// launch mints a JIT config, delivers it and starts the container. From the
+// mint on the runner is used up, whatever happens.
+func (d *Daemon) launch(ctx context.Context, r fleet.Runner, pool fleet.Pool) outcome {
+	ctx, cancel := context.WithTimeout(ctx, pool.Timeouts.Launch)
+	defer cancel()
+	reg, jit, err := d.cfg.GitHub.JIT(ctx, r.Scope, r.Name, pool.Labels, pool.Group)
+	switch {
+	case errors.Is(err, fleet.ErrUnknownOutcome), errors.Is(err, fleet.ErrExists), err != nil && ctx.Err() != nil:
+		return outcome{err: err, apply: spent("mint failed: " + err.Error()), hold: true}
+	case err != nil:
+		// Refused without effect: the container is as good as before.
+		return outcome{err: err, apply: undo(fleet.Launch), hold: true}
+	}
+	events := []journal.Event{event(r, journal.Minted, fmt.Sprintf("registration %d", reg.ID))}
+	r.RegistrationID = reg.ID
+	minted := func(r *runner) { r.Registration, r.RegistrationID = fleet.Offline, reg.ID }
+	give := func(r *runner) { minted(r); spent("launch failed")(r) }
+	if err := d.deliver.Deliver(ctx, r, jit); err != nil {
+		return outcome{err: err, events: events, apply: give, hold: true}
+	}
+	d.metrics.issued()
+	err = d.cfg.Proxmox.Start(ctx, r.Node, r.VMID)
+	if err != nil && !errors.Is(err, fleet.ErrUnknownOutcome) {
+		return outcome{err: err, events: events, apply: give, hold: true}
+	}
+	// With an unknown outcome it may well run: the deadline to register decides.
+	up := func(r *runner) { minted(r); r.Started, r.Container = time.Now(), fleet.Running }
+	return outcome{events: append(events, event(r, journal.Started, "")), apply: up}
+}
+
+// deregister deletes a runner's registration, or makes sure there is none.
+func (d *Daemon) deregister(ctx context.Context, a fleet.Action, r fleet.Runner) outcome {
+	ctx, cancel := context.WithTimeout(ctx, deregisterBound)
+	defer cancel()
+	id := r.RegistrationID
+	if id == 0 {
+		reg, found, err := d.cfg.GitHub.Find(ctx, r.Scope, r.Name)
+		if err != nil {
+			return outcome{err: err}
+		}
+		if !found {
+			return outcome{apply: deregistered(a)}
+		}
+		id = reg.ID
+	}
+	err := d.cfg.GitHub.Deregister(ctx, r.Scope, id)
+	switch {
+	case errors.Is(err, fleet.ErrBusy):
+		return outcome{err: err, apply: func(r *runner) {
+			r.Registration, r.RegistrationID = fleet.BusyFlag, id
+			if r.Took.IsZero() {
+				r.Took = time.Now()
+			}
+		}}
+	case err != nil:
+		var limit *fleet.RateLimit
+		return outcome{err: err, apply: func(r *runner) {
+			if errors.As(err, &limit) {
+				r.Retry = limit.Until
+			}
+		}}
+	}
+	return outcome{apply: deregistered(a), events: []journal.Event{event(r, journal.Deregistered, a.Reason)}}
+}
+
+func deregistered(a fleet.Action) func(*runner) {
+	return func(r *runner) {
+		r.Registration, r.RegistrationID, r.Removed = fleet.Unregistered, 0, time.Now()
+		spent(a.Reason)(r)
+	}
+}
+
+// destroy removes a runner's container.
+func (d *Daemon) destroy(ctx context.Context, a fleet.Action, r fleet.Runner) outcome {
+	ctx, cancel := context.WithTimeout(ctx, destroyBound)
+	defer cancel()
+	if err := d.cfg.Proxmox.Destroy(ctx, r.Node, r.VMID); err != nil {
+		return outcome{err: err}
+	}
+	return outcome{
+		apply:  func(r *runner) { r.Container = fleet.Absent; spent(a.Reason)(r) },
+		events: []journal.Event{event(r, journal.Destroyed, a.Reason)},
+	}
+}

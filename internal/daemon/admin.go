@@ -1,0 +1,226 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/journal"
+)
+
+// Admin is the handler of the command line's questions. It must only be served
+// where nobody but the operators reaches it: the Unix socket.
+func (d *Daemon) Admin() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", answer(d.status))
+	mux.HandleFunc("GET /v1/plan", answer(d.plan))
+	mux.HandleFunc("GET /v1/jobs", answer(d.jobs))
+	mux.HandleFunc("GET /v1/jobs/{id}", answer(d.job))
+	mux.HandleFunc("GET /v1/events", answer(d.events))
+	mux.HandleFunc("POST /v1/sync", answer(d.sync))
+	return mux
+}
+
+var errBadRequest = errors.New("bad request")
+
+// answer makes a handler of a question.
+func answer[T any](f func(*http.Request) (T, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, err := f(r)
+		switch {
+		case errors.Is(err, fleet.ErrNotFound):
+			http.Error(w, err.Error(), http.StatusNotFound)
+		case errors.Is(err, errBadRequest):
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		case err != nil:
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		default:
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(v)
+		}
+	}
+}
+
+func (d *Daemon) sync(*http.Request) (struct{}, error) {
+	d.looks.all()
+	return struct{}{}, nil
+}
+
+func (d *Daemon) status(r *http.Request) (Status, error) {
+	var out Status
+	err := d.ask(r.Context(), func(s *state) { out = d.snapshot(s) })
+	return out, err
+}
+
+// snapshot describes the state.
+func (d *Daemon) snapshot(s *state) Status {
+	o := d.observed()
+	out := Status{
+		Version: d.cfg.Version, Started: d.started, Revision: s.revision, Refused: s.refused,
+		Delivery: d.deliver.Name(), Nodes: o.Nodes, Troubles: s.troubled(),
+		Pools: []PoolStatus{}, Runners: []RunnerStatus{}, Foreign: []ForeignStatus{},
+	}
+	byPool := map[string]map[string]int{}
+	for _, r := range o.Runners {
+		phase := r.Phase()
+		if phase == fleet.Gone {
+			continue
+		}
+		if byPool[r.Pool] == nil {
+			byPool[r.Pool] = map[string]int{}
+		}
+		byPool[r.Pool][phase.String()]++
+		out.Runners = append(out.Runners, runnerStatus(r, phase))
+	}
+	for _, p := range s.desired.Pools {
+		out.Pools = append(out.Pools, poolStatus(p, byPool[p.Name], o.Jobs))
+	}
+	for _, j := range o.Jobs {
+		switch j.Status {
+		case fleet.Queued:
+			out.Queued++
+		case fleet.InProgress:
+			out.Running++
+		}
+	}
+	for name, n := range s.nodes {
+		for _, f := range n.foreign {
+			out.Foreign = append(out.Foreign, ForeignStatus{Node: name, VMID: int(f.VMID), Name: f.Name, Why: f.Why})
+		}
+	}
+	return out
+}
+
+func poolStatus(p fleet.Pool, phases map[string]int, jobs []fleet.Job) PoolStatus {
+	out := PoolStatus{
+		Name: p.Name, Scope: string(p.Scope), Labels: p.Labels, Template: p.Template.String(),
+		Max: p.Max, Spare: p.Spare, Drained: p.Drained, Phases: phases,
+	}
+	for _, j := range jobs {
+		if j.Status == fleet.Queued && p.Serves(j.Repo, j.Labels) {
+			out.Queued++
+		}
+	}
+	return out
+}
+
+func runnerStatus(r fleet.Runner, phase fleet.Phase) RunnerStatus {
+	out := RunnerStatus{
+		Name: r.Name, Pool: r.Pool, Node: r.Node, VMID: int(r.VMID), Template: r.Template.String(),
+		Phase: phase.String(), Container: r.Container.String(), Registration: r.Registration.String(),
+		Job: int64(r.Job), Since: r.Created, Cause: r.Cause,
+	}
+	if r.Pending != fleet.None {
+		out.Pending = r.Pending.String()
+	}
+	for _, t := range []time.Time{r.Cloned, r.Launched, r.Started, r.Listened, r.Took, r.Ended, r.Spent} {
+		if t.After(out.Since) {
+			out.Since = t
+		}
+	}
+	return out
+}
+
+func (d *Daemon) plan(r *http.Request) (PlanStatus, error) {
+	out := PlanStatus{Actions: []ActionPlan{}, Blocked: []BlockedPlan{}}
+	err := d.ask(r.Context(), func(s *state) {
+		o := d.observed()
+		out.At = time.Now()
+		var actions []fleet.Action
+		actions, out.Next = fleet.Plan(s.desired, o, out.At)
+		for _, a := range actions {
+			out.Actions = append(out.Actions, ActionPlan{
+				Kind: a.Kind.String(), Pool: a.Pool, Runner: a.Runner, Node: a.Node, Template: int(a.Template), Reason: a.Reason,
+			})
+		}
+		for _, b := range fleet.Blocked(s.desired, o, out.At) {
+			out.Blocked = append(out.Blocked, BlockedPlan{Job: int64(b.Job.ID), Repo: b.Job.Repo, Reason: b.Reason})
+		}
+	})
+	return out, err
+}
+
+func (d *Daemon) jobs(r *http.Request) ([]JobStatus, error) {
+	q := r.URL.Query()
+	query := journal.Query{Repo: q.Get("repo"), Limit: 50}
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > 10000 {
+			return nil, errors.Join(errBadRequest, errors.New("limit is a number from 1 to 10000"))
+		}
+		query.Limit = n
+	}
+	if text := q.Get("status"); text != "" {
+		status, ok := fleet.ParseStatus(text)
+		if !ok {
+			return nil, errors.Join(errBadRequest, errors.New("status is waiting, queued, in_progress or completed"))
+		}
+		query.Status = []fleet.Status{status}
+	}
+	jobs, err := d.cfg.Journal.Jobs(r.Context(), query)
+	out := make([]JobStatus, 0, len(jobs))
+	for _, j := range jobs {
+		out = append(out, jobStatus(j))
+	}
+	return out, err
+}
+
+func jobStatus(j fleet.Job) JobStatus {
+	return JobStatus{
+		ID: int64(j.ID), Repo: j.Repo, Name: j.Name, Labels: j.Labels, Status: j.Status.String(), Conclusion: j.Conclusion,
+		Runner: j.Runner, URL: j.URL, Created: j.Created, Started: j.Started, Ended: j.Ended,
+	}
+}
+
+func (d *Daemon) job(r *http.Request) (JobDetail, error) {
+	n, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	if err != nil {
+		return JobDetail{}, errors.Join(errBadRequest, err)
+	}
+	id := fleet.JobID(n)
+	j, found, err := d.cfg.Journal.Job(r.Context(), id)
+	if err != nil {
+		return JobDetail{}, err
+	}
+	if !found {
+		return JobDetail{}, fleet.ErrNotFound
+	}
+	out := JobDetail{JobStatus: jobStatus(j), Timeline: []Event{}}
+	err = d.ask(r.Context(), func(s *state) {
+		if j.Status == fleet.Completed {
+			out.Explanation = "it is over: " + j.Conclusion
+			return
+		}
+		out.Explanation = fleet.Explain(s.desired, d.observed(), time.Now(), id)
+	})
+	if err != nil {
+		return out, err
+	}
+	events, err := d.cfg.Journal.Timeline(r.Context(), id)
+	for _, e := range events {
+		out.Timeline = append(out.Timeline, eventStatus(e))
+	}
+	return out, err
+}
+
+func eventStatus(e journal.Event) Event {
+	return Event{ID: e.ID, At: e.At, What: string(e.What), Job: int64(e.Job), Runner: e.Runner, Detail: e.Detail}
+}
+
+func (d *Daemon) events(r *http.Request) ([]Event, error) {
+	q := r.URL.Query()
+	after, err := strconv.ParseInt(q.Get("after"), 10, 64)
+	limit, err2 := strconv.Atoi(q.Get("limit"))
+	if err != nil || err2 != nil || limit < 1 || limit > 10000 {
+		return nil, errors.Join(errBadRequest, errors.New("after and limit are numbers, limit at most 10000"))
+	}
+	events, err := d.cfg.Journal.Events(r.Context(), after, limit)
+	out := make([]Event, 0, len(events))
+	for _, e := range events {
+		out = append(out, eventStatus(e))
+	}
+	return out, err
+}

@@ -1,0 +1,212 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/github"
+	"github.com/dayfly-ci/dayfly/internal/journal"
+	"github.com/dayfly-ci/dayfly/internal/proxmox"
+)
+
+// exited is the stage of a launched container that runs no longer.
+const exited journal.Stage = "exited"
+
+// nodeSeen notes that a node exists and whether the cluster sees it.
+func (d *Daemon) nodeSeen(s *state, n fleet.Node) {
+	have := s.nodes[n.Name]
+	if have == nil {
+		have = &node{released: map[fleet.VMID]time.Time{}}
+		s.nodes[n.Name] = have
+	}
+	if have.online && !n.Online {
+		d.nodeLost(s, n.Name)
+	}
+	have.online = n.Online
+}
+
+// nodeLost makes a node's containers unseen: they may be anything.
+func (d *Daemon) nodeLost(s *state, name string) {
+	n := s.nodes[name]
+	if n == nil {
+		return
+	}
+	n.online = false
+	for _, r := range s.runners {
+		if r.Node == name && r.Container != fleet.Absent {
+			r.Container = fleet.Unseen
+		}
+	}
+}
+
+// listed applies a listing of a node's containers.
+func (d *Daemon) listed(ctx context.Context, s *state, list proxmox.Listing) {
+	n := s.nodes[list.Node]
+	if n == nil || list.AsOf.Before(n.listed) {
+		return
+	}
+	n.online, n.listed, n.templates, n.foreign = true, list.AsOf, list.Templates, list.Foreign
+	seen := map[string]bool{}
+	for _, c := range list.Owned {
+		seen[c.Name] = true
+		r := s.runners[c.Name]
+		if r == nil {
+			r = d.discovered(s, c)
+		}
+		if r.Pending == fleet.None && !list.AsOf.Before(r.touched) {
+			d.contained(ctx, r, c)
+		}
+	}
+	for _, r := range s.runners {
+		if r.Node == list.Node && !seen[r.Name] && r.Pending == fleet.None && !list.AsOf.Before(r.touched) {
+			d.vanished(ctx, r)
+		}
+	}
+}
+
+// discovered makes a runner of a container of ours that the journal does not
+// know: what proves it ours is in the container.
+func (d *Daemon) discovered(s *state, c proxmox.Container) *runner {
+	now := time.Now()
+	r := &runner{Runner: fleet.Runner{
+		Name: c.Name, Pool: c.Manifest.Pool, Scope: fleet.Scope(c.Manifest.Scope), Node: c.Node, VMID: c.VMID,
+		Template: c.Manifest.Template, Storage: c.Storage, Created: now,
+	}}
+	s.runners[c.Name] = r
+	d.log.Info("container found that the journal does not know", "runner", c.Name, "vmid", int(c.VMID), "node", c.Node)
+	return r
+}
+
+// contained applies what a listing says of a runner's container.
+func (d *Daemon) contained(ctx context.Context, r *runner, c proxmox.Container) {
+	now := time.Now()
+	was := r.Container
+	r.Container, r.Storage, r.VMID, r.Node = c.State, c.Storage, c.VMID, c.Node
+	if c.State == fleet.Creating {
+		return
+	}
+	if r.Cloned.IsZero() {
+		r.Cloned = now
+	}
+	if c.Launched && r.Launched.IsZero() {
+		r.Launched = now
+	}
+	switch {
+	case c.State == fleet.Running && !r.Launched.IsZero() && r.Started.IsZero():
+		r.Started = now // by a launch that was cut off
+	case c.State == fleet.Stopped && !r.Launched.IsZero() && r.Started.IsZero() && r.Spent.IsZero():
+		spent("its launch was cut off")(r)
+	case c.State == fleet.Stopped && !r.Started.IsZero():
+		d.poweredOff(ctx, r, was)
+	}
+}
+
+// poweredOff notes that a launched container runs no longer.
+func (d *Daemon) poweredOff(ctx context.Context, r *runner, was fleet.Container) {
+	if !r.Ended.IsZero() {
+		return
+	}
+	r.Ended = time.Now()
+	if r.Cause == "" && r.Job == 0 {
+		r.Cause = "it powered off without a job that we know of"
+	}
+	d.save(ctx, r, exited, fmt.Sprintf("was %s", was))
+	d.dud(r, "it powered off before it listened")
+}
+
+// vanished applies that a complete listing does not show a runner's container.
+func (d *Daemon) vanished(ctx context.Context, r *runner) {
+	was := r.Container
+	r.Container = fleet.Absent
+	switch {
+	case was == fleet.Absent && r.Spent.IsZero() && r.Ended.IsZero() && !r.Cloned.IsZero():
+		spent("its container is gone")(r)
+	case was != fleet.Absent && !r.Launched.IsZero():
+		d.poweredOff(ctx, r, was)
+	case was != fleet.Absent:
+		spent("its container is gone")(r)
+	}
+}
+
+// registered applies a listing of a scope's registrations.
+func (d *Daemon) registered(ctx context.Context, s *state, scope fleet.Scope, began time.Time, regs []github.Registration) {
+	ev := s.evidence[scope]
+	if began.Before(ev.Registrations) {
+		return
+	}
+	ev.Registrations = began
+	s.evidence[scope] = ev
+	byName := map[string]github.Registration{}
+	for _, g := range regs {
+		byName[g.Name] = g
+		pool, ours := fleet.OwnedPool(g.Name, []byte(d.cfg.Key.Reveal()))
+		if ours && s.runners[g.Name] == nil && s.complete() {
+			d.orphaned(s, scope, pool, g)
+		}
+	}
+	for _, r := range s.runners {
+		if r.Scope != scope || r.Pending != fleet.None || began.Before(r.touched) {
+			continue
+		}
+		g := byName[r.Name]
+		d.recorded(ctx, r, g)
+	}
+}
+
+// recorded applies what a listing says of a runner's registration; the zero
+// value is that there is none.
+func (d *Daemon) recorded(ctx context.Context, r *runner, g github.Registration) {
+	r.Registration, r.RegistrationID = g.State, g.ID
+	now := time.Now()
+	if g.State >= fleet.Online && r.Listened.IsZero() {
+		r.Listened = now
+		d.succeeded(fleet.Launch, r.Runner)
+		d.save(ctx, r, journal.Listening, "")
+	}
+	if g.State == fleet.BusyFlag && r.Took.IsZero() {
+		r.Took = now
+	}
+}
+
+// orphaned makes a runner of a registration of ours without a container.
+func (d *Daemon) orphaned(s *state, scope fleet.Scope, pool string, g github.Registration) {
+	now := time.Now()
+	s.runners[g.Name] = &runner{Runner: fleet.Runner{
+		Name: g.Name, Pool: pool, Scope: scope, Registration: g.State, RegistrationID: g.ID,
+		Created: now, Launched: now, Spent: now, Cause: "a registration of ours without a container",
+	}}
+	d.log.Info("registration found without a container", "runner", g.Name)
+}
+
+// complete reports whether every node has been listed: only then is a
+// registration without a container really without one.
+func (s *state) complete() bool {
+	for _, n := range s.nodes {
+		if !n.online || n.listed.IsZero() {
+			return false
+		}
+	}
+	return len(s.nodes) > 0
+}
+
+// jobSeen tells the runner of a job what happened to it.
+func (d *Daemon) jobSeen(ctx context.Context, s *state, j fleet.Job) {
+	r := s.runners[j.Runner]
+	if j.Runner == "" || r == nil {
+		return
+	}
+	now := time.Now()
+	switch j.Status {
+	case fleet.InProgress:
+		d.took(ctx, j, now)
+	case fleet.Completed:
+		d.took(ctx, j, now)
+		if r.Ended.IsZero() {
+			r.Ended = now
+			d.save(ctx, r, journal.Done, j.Conclusion)
+		}
+		d.looks.pokeNode(r.Node)
+	}
+}

@@ -1,0 +1,230 @@
+// Package daemon is the one loop of dayfly: it observes Proxmox and GitHub,
+// asks fleet.Plan what to do, and does it. It decides nothing itself.
+//
+// The loop owns the state. Everything else (webhooks, listings, the results
+// of actions, questions of the command line) only posts a fact and wakes it,
+// so that a fact that is lost, doubled or late changes latency, never the
+// outcome.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/github"
+	"github.com/dayfly-ci/dayfly/internal/journal"
+	"github.com/dayfly-ci/dayfly/internal/pools"
+	"github.com/dayfly-ci/dayfly/internal/proxmox"
+)
+
+// Config is what a daemon works with. The caller closes what it opened after
+// Run has returned.
+type Config struct {
+	Proxmox *proxmox.Client
+	GitHub  *github.Client
+	Journal *journal.Journal
+	Source  pools.Source
+
+	Key     fleet.Secret // proves that names are ours
+	Webhook fleet.Secret // signs deliveries; required to serve them
+	First   fleet.VMID   // our range of VMIDs
+	Last    fleet.VMID
+	Limits  fleet.Limits // used where the pools set none
+
+	Every   Intervals
+	Version string
+	Random  io.Reader // of runner names; nil is crypto/rand
+	Log     *slog.Logger
+}
+
+// Intervals are the periods of the daemon's own looks at the world. Events
+// only make it look earlier. Zero fields take the defaults.
+type Intervals struct {
+	Pools         time.Duration // 60 s
+	Containers    time.Duration // 30 s; 2 s while a runner lives
+	Registrations time.Duration // 5 min; 30 s while a runner lives, 3 s while one launches
+	Jobs          time.Duration // 60 s
+	Deliveries    time.Duration // 5 min
+	Prune         time.Duration // 1 h
+	CoolDown      time.Duration // 10 min before a VMID is used again
+}
+
+func (i Intervals) orDefault() Intervals {
+	set := func(d *time.Duration, to time.Duration) {
+		if *d == 0 {
+			*d = to
+		}
+	}
+	set(&i.Pools, time.Minute)
+	set(&i.Containers, 30*time.Second)
+	set(&i.Registrations, 5*time.Minute)
+	set(&i.Jobs, time.Minute)
+	set(&i.Deliveries, 5*time.Minute)
+	set(&i.Prune, time.Hour)
+	set(&i.CoolDown, 10*time.Minute)
+	return i
+}
+
+// defaultLimits keep a node responsive: Proxmox itself limits nothing, but its
+// storage locks time out after 10 s.
+var defaultLimits = fleet.Limits{NodeTasks: 12, StoreTasks: 4}
+
+// Daemon runs pools. Make it with New, run it once with Run.
+type Daemon struct {
+	cfg     Config
+	log     *slog.Logger
+	deliver delivery
+	metrics *metrics
+	started time.Time
+	ours    atomic.Pointer[[]fleet.Scope] // of the pools in force
+
+	inbox inbox
+	state state          // owned by the loop
+	work  sync.WaitGroup // actions and observers
+	looks looks
+	slots chan struct{} // bounds the actions at work
+}
+
+// actionsAtOnce bounds the actions at work; the plan's limits bound those that
+// burden a node.
+const actionsAtOnce = 64
+
+// New makes a daemon. It does no I/O.
+func New(cfg Config) (*Daemon, error) {
+	switch {
+	case cfg.Proxmox == nil || cfg.GitHub == nil || cfg.Journal == nil || cfg.Source == nil:
+		return nil, errors.New("make daemon: proxmox, github, journal and pools are all needed")
+	case cfg.Key.Empty():
+		return nil, errors.New("make daemon: the instance's key is empty")
+	case cfg.First <= 0 || cfg.Last < cfg.First:
+		return nil, fmt.Errorf("make daemon: VMID range %d-%d is empty", cfg.First, cfg.Last)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.Every = cfg.Every.orDefault()
+	d := &Daemon{cfg: cfg, log: cfg.Log, deliver: envDelivery{cfg.Proxmox}, slots: make(chan struct{}, actionsAtOnce)}
+	d.inbox.wake = make(chan struct{}, 1)
+	d.state = newState()
+	d.looks.init(cfg.Every)
+	d.metrics = newMetrics(d)
+	return d, nil
+}
+
+// stopBound is how long Run waits for what is at work after its context ends.
+// What is cut off is found again at the next start.
+const stopBound = 1500 * time.Millisecond
+
+// Run works until ctx ends. It returns nil then, or why it could not go on.
+func (d *Daemon) Run(ctx context.Context) error {
+	d.started = time.Now()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := d.remember(ctx); err != nil {
+		return err
+	}
+	d.observe(ctx)
+	context.AfterFunc(ctx, d.inbox.poke)
+	err := d.loop(ctx)
+	cancel()
+	d.settle()
+	return err
+}
+
+// settle waits for actions and observers to notice that they are to stop.
+func (d *Daemon) settle() {
+	done := make(chan struct{})
+	go func() { d.work.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(stopBound):
+		d.log.Warn("stopped with work under way; it is found again at the next start")
+	}
+}
+
+// loop is the only place that reads or writes d.state. It waits on one channel.
+func (d *Daemon) loop(ctx context.Context) error {
+	var timer *time.Timer
+	for range d.inbox.wake {
+		if ctx.Err() != nil {
+			return nil
+		}
+		for _, fact := range d.inbox.take() {
+			fact(&d.state)
+		}
+		next := d.pass(ctx)
+		if timer != nil {
+			timer.Stop()
+			timer = nil
+		}
+		if !next.IsZero() {
+			timer = time.AfterFunc(time.Until(next), d.inbox.poke)
+		}
+		d.state.beat = time.Now()
+	}
+	return nil
+}
+
+// pass decides once and starts what was decided.
+func (d *Daemon) pass(ctx context.Context) time.Time {
+	s := &d.state
+	now := time.Now()
+	d.bindJobs(ctx, now)
+	d.forget(ctx, now)
+	actions, next := fleet.Plan(s.desired, d.observed(), now)
+	for _, a := range actions {
+		d.start(ctx, a, now)
+	}
+	d.pace(s)
+	return next
+}
+
+// inbox carries facts to the loop.
+type inbox struct {
+	mu    sync.Mutex
+	facts []func(*state)
+	wake  chan struct{}
+}
+
+// post hands the loop a fact and wakes it.
+func (i *inbox) post(fact func(*state)) {
+	i.mu.Lock()
+	i.facts = append(i.facts, fact)
+	i.mu.Unlock()
+	i.poke()
+}
+
+// poke wakes the loop. Several pokes may wake it once.
+func (i *inbox) poke() {
+	select {
+	case i.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (i *inbox) take() []func(*state) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	facts := i.facts
+	i.facts = nil
+	return facts
+}
+
+// ask runs f in the loop and waits for it.
+func (d *Daemon) ask(ctx context.Context, f func(*state)) error {
+	done := make(chan struct{})
+	d.inbox.post(func(s *state) { f(s); close(done) })
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

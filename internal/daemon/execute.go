@@ -1,0 +1,243 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/journal"
+	"github.com/dayfly-ci/dayfly/internal/proxmox"
+)
+
+// delivery brings a JIT config into a container that is not started yet.
+type delivery interface {
+	Name() string
+	Deliver(ctx context.Context, r fleet.Runner, jit fleet.Secret) error
+}
+
+// envDelivery is the `env` key of the container's configuration, which Proxmox
+// hands to the container's init (PVE 9.1 and later).
+type envDelivery struct{ px *proxmox.Client }
+
+func (envDelivery) Name() string { return "env" }
+
+func (e envDelivery) Deliver(ctx context.Context, r fleet.Runner, jit fleet.Secret) error {
+	return e.px.DeliverEnv(ctx, r.Node, r.VMID, "ACTIONS_RUNNER_INPUT_JITCONFIG", jit)
+}
+
+// Bounds of the actions that no timeout of a pool bounds.
+const (
+	deregisterBound = 30 * time.Second
+	destroyBound    = 5 * time.Minute
+)
+
+// start marks an action as under way and does it in a goroutine of its own:
+// the intent is written before the effect, the result after.
+func (d *Daemon) start(ctx context.Context, a fleet.Action, now time.Time) {
+	r, pool, err := d.prepare(&a, now)
+	if err != nil {
+		d.trouble("start", err.Error(), "")
+		return
+	}
+	r.Pending = a.Kind
+	snapshot := r.Runner
+	d.work.Go(func() {
+		d.slots <- struct{}{}
+		defer func() { <-d.slots }()
+		d.execute(ctx, a, snapshot, pool)
+	})
+}
+
+// prepare finds the runner of an action, or names a new one for a clone.
+func (d *Daemon) prepare(a *fleet.Action, now time.Time) (*runner, fleet.Pool, error) {
+	s := &d.state
+	pool, _ := s.pool(a.Pool)
+	if a.Kind != fleet.Clone {
+		r := s.runners[a.Runner]
+		if r == nil {
+			return nil, pool, fmt.Errorf("start %s: no such runner", a)
+		}
+		if a.Kind == fleet.Launch {
+			r.Launched = now
+		}
+		return r, pool, nil
+	}
+	id, ok := s.pickVMID(d.cfg.First, d.cfg.Last, now, d.cfg.Every.CoolDown)
+	if !ok {
+		return nil, pool, fmt.Errorf("clone for pool %s: every VMID from %d to %d is in use or cooling down", a.Pool, d.cfg.First, d.cfg.Last)
+	}
+	d.fine("start")
+	var random [4]byte
+	if _, err := io.ReadFull(cmpReader(d.cfg.Random), random[:]); err != nil {
+		return nil, pool, fmt.Errorf("name a runner: %w", err)
+	}
+	t := s.template(a.Node, a.Template)
+	r := &runner{Runner: fleet.Runner{
+		Name: fleet.NewName(pool.Name, random, []byte(d.cfg.Key.Reveal())), Pool: pool.Name, Scope: pool.Scope,
+		Node: a.Node, VMID: id, Template: t.Ref, Source: t.VMID, Storage: t.Storage, Created: now,
+	}}
+	a.Runner = r.Name
+	s.runners[r.Name] = r
+	return r, pool, nil
+}
+
+func cmpReader(r io.Reader) io.Reader {
+	if r == nil {
+		return rand.Reader
+	}
+	return r
+}
+
+func (s *state) template(node string, id fleet.VMID) fleet.Template {
+	if n := s.nodes[node]; n != nil {
+		for _, t := range n.templates {
+			if t.VMID == id {
+				return t
+			}
+		}
+	}
+	return fleet.Template{}
+}
+
+// outcome is what an action changed, applied to the runner by the loop.
+type outcome struct {
+	err    error
+	apply  func(*runner)
+	events []journal.Event
+	hold   bool // the error counts against the pool or node
+}
+
+// execute does one action from intent to result.
+func (d *Daemon) execute(ctx context.Context, a fleet.Action, r fleet.Runner, pool fleet.Pool) {
+	log := d.log.With("action", a.Kind.String(), "runner", r.Name, "vmid", int(r.VMID), "node", r.Node, "pool", r.Pool)
+	log.Info("start", "reason", a.Reason)
+	began := time.Now()
+	id, err := d.cfg.Journal.Begin(ctx, a, r)
+	if err != nil {
+		// Without the intent on disk there must be no effect.
+		d.finish(a, 0, outcome{err: fmt.Errorf("write intent: %w", err), hold: true, apply: undo(a.Kind)})
+		return
+	}
+	var out outcome
+	switch a.Kind {
+	case fleet.Clone:
+		out = d.clone(ctx, r, pool)
+	case fleet.Launch:
+		out = d.launch(ctx, r, pool)
+	case fleet.Deregister:
+		out = d.deregister(ctx, a, r)
+	case fleet.Destroy:
+		out = d.destroy(ctx, a, r)
+	}
+	if ctx.Err() != nil {
+		return // stopping: the intent stays open and is looked into at the next start
+	}
+	took := time.Since(began)
+	d.metrics.action(a, took, out.err)
+	if out.err != nil {
+		log.Warn("end", "took", took, "err", out.err)
+	} else {
+		log.Info("end", "took", took)
+	}
+	d.finish(a, id, out)
+}
+
+// undo takes back what start assumed of an action that never began.
+func undo(k fleet.Kind) func(*runner) {
+	return func(r *runner) {
+		switch k {
+		case fleet.Clone:
+			r.Spent, r.Cause = time.Now(), "its clone never began"
+		case fleet.Launch:
+			r.Launched = time.Time{}
+		}
+	}
+}
+
+// finish brings a result to the loop.
+func (d *Daemon) finish(a fleet.Action, intent int64, out outcome) {
+	d.inbox.post(func(s *state) {
+		r := s.runners[a.Runner]
+		if r == nil {
+			return
+		}
+		r.Pending = fleet.None
+		r.touched = time.Now()
+		if a.Kind == fleet.Clone {
+			s.release(r)
+		}
+		if out.err == nil {
+			r.attempts = 0
+		} else {
+			r.attempts++
+			r.Retry = time.Now().Add(fleet.Retry{Min: time.Second, Max: time.Minute}.Delay(r.attempts, uint64(r.VMID)))
+		}
+		if out.apply != nil {
+			out.apply(r)
+		}
+		switch {
+		case out.hold:
+			d.failed(a.Kind, r.Runner, out.err)
+		case out.err == nil && a.Kind == fleet.Clone:
+			d.succeeded(a.Kind, r.Runner)
+		case out.err == nil && a.Kind == fleet.Deregister:
+			d.dud(r, a.Reason)
+		}
+		d.conclude(intent, r, out)
+	})
+}
+
+// conclude writes the result. It does not hold up the loop: what it says is
+// seen again from outside if it is lost.
+func (d *Daemon) conclude(intent int64, r *runner, out outcome) {
+	if intent == 0 {
+		return
+	}
+	text := journal.OK
+	if out.err != nil {
+		text = out.err.Error()
+	}
+	r.exists = true
+	row := r.Runner
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	d.work.Go(func() {
+		defer cancel()
+		if err := d.cfg.Journal.End(ctx, intent, row, text, out.events...); err != nil && !errors.Is(err, context.Canceled) {
+			d.inbox.post(func(*state) { d.trouble("journal", err.Error(), journalHint) })
+		}
+	})
+}
+
+// dud counts a started runner that never listened nor had a job against its
+// pool, so that a broken template is not tried without end.
+func (d *Daemon) dud(r *runner, why string) {
+	if !r.Started.IsZero() && r.Listened.IsZero() && r.Job == 0 {
+		d.failed(fleet.Launch, r.Runner, fmt.Errorf("runner %s: %s", r.Name, why))
+	}
+}
+
+// release notes that a clone of ours holds its source no longer, whatever an
+// older listing says.
+func (s *state) release(r *runner) {
+	if n := s.nodes[r.Node]; n != nil {
+		n.released[r.Source] = time.Now()
+	}
+}
+
+func event(r fleet.Runner, what journal.Stage, detail string) journal.Event {
+	return journal.Event{At: time.Now(), What: what, Runner: r.Name, Job: r.Job, Detail: detail}
+}
+
+// spent gives a runner up: its name, JIT config and container are never used
+// again.
+func spent(cause string) func(*runner) {
+	return func(r *runner) {
+		if r.Spent.IsZero() {
+			r.Spent, r.Cause = time.Now(), cause
+		}
+	}
+}

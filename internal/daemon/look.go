@@ -1,0 +1,174 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+)
+
+// look is one periodic observation: it runs again after its interval, or at
+// once when poked.
+type look struct {
+	mu       sync.Mutex
+	interval time.Duration
+	wake     chan struct{} // look now
+	changed  chan struct{} // the interval changed
+}
+
+func newLook(interval time.Duration) *look {
+	return &look{interval: interval, wake: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
+}
+
+func (l *look) poke() { signal(l.wake) }
+
+func (l *look) set(interval time.Duration) {
+	l.mu.Lock()
+	differs := l.interval != interval
+	l.interval = interval
+	l.mu.Unlock()
+	if differs {
+		signal(l.changed)
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// run looks until ctx ends.
+func (l *look) run(ctx context.Context, f func(context.Context)) {
+	for ctx.Err() == nil {
+		began := time.Now()
+		f(ctx)
+		l.wait(ctx, began)
+	}
+}
+
+func (l *look) wait(ctx context.Context, began time.Time) {
+	for {
+		l.mu.Lock()
+		due := began.Add(l.interval)
+		l.mu.Unlock()
+		timer := time.NewTimer(time.Until(due))
+		select {
+		case <-ctx.Done():
+		case <-l.wake:
+		case <-timer.C:
+		case <-l.changed:
+			timer.Stop()
+			continue
+		}
+		timer.Stop()
+		return
+	}
+}
+
+// looks are the observations of a daemon.
+type looks struct {
+	pools, nodes, registrations, jobs, deliveries, prune *look
+
+	mu         sync.Mutex
+	containers map[string]*look // by node
+}
+
+func (l *looks) init(every Intervals) {
+	l.pools = newLook(every.Pools)
+	l.nodes = newLook(every.Containers)
+	l.registrations = newLook(every.Registrations)
+	l.jobs = newLook(every.Jobs)
+	l.deliveries = newLook(every.Deliveries)
+	l.prune = newLook(every.Prune)
+	l.containers = map[string]*look{}
+}
+
+// node returns the look at a node's containers, and whether it is new.
+func (l *looks) node(name string, interval time.Duration) (*look, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.containers[name]; c != nil {
+		return c, false
+	}
+	l.containers[name] = newLook(interval)
+	return l.containers[name], true
+}
+
+// pokeNode has a node's containers looked at now.
+func (l *looks) pokeNode(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.containers[name]; c != nil {
+		c.poke()
+	}
+}
+
+// all pokes everything.
+func (l *looks) all() {
+	for _, p := range []*look{l.pools, l.nodes, l.registrations, l.jobs, l.deliveries} {
+		p.poke()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.containers {
+		c.poke()
+	}
+}
+
+// Intervals while there is something to wait for.
+const (
+	exitEvery     = 250 * time.Millisecond // a job is over, its container not down yet
+	liveEvery     = 2 * time.Second        // a runner may end at any time
+	changeEvery   = 5 * time.Second        // a container is in some between-state
+	launchEvery   = 3 * time.Second        // a runner is about to listen
+	listenEvery   = 30 * time.Second
+	clearingEvery = 10 * time.Second // a registration may be left
+)
+
+// pace chooses how often to look at containers and registrations, from what
+// there is to wait for.
+func (d *Daemon) pace(s *state) {
+	every := d.cfg.Every
+	regs := every.Registrations
+	nodes := map[string]time.Duration{}
+	atMost := func(d *time.Duration, to time.Duration) { *d = min(*d, to) }
+	for name := range s.nodes {
+		nodes[name] = every.Containers
+	}
+	for _, r := range s.runners {
+		n := every.Containers
+		if have, ok := nodes[r.Node]; ok {
+			n = have
+		}
+		switch r.Phase() {
+		case fleet.Cloning:
+			atMost(&n, changeEvery)
+		case fleet.Launching:
+			atMost(&n, liveEvery)
+			atMost(&regs, launchEvery)
+		case fleet.Idle, fleet.Busy:
+			atMost(&n, liveEvery)
+			atMost(&regs, listenEvery)
+		case fleet.Done:
+			atMost(&regs, clearingEvery)
+			atMost(&n, changeEvery)
+			if r.Container == fleet.Running && !r.Ended.IsZero() {
+				atMost(&n, exitEvery)
+			}
+		case fleet.Gone:
+			atMost(&regs, clearingEvery)
+		}
+		nodes[r.Node] = n
+	}
+	d.looks.registrations.set(regs)
+	d.looks.mu.Lock()
+	defer d.looks.mu.Unlock()
+	for name, l := range d.looks.containers {
+		if n, ok := nodes[name]; ok {
+			l.set(n)
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package daemon
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+)
+
+// metrics are what /metrics shows. No label holds a name that comes from a
+// job, so that nobody outside can make their number grow.
+type metrics struct {
+	registry   *prometheus.Registry
+	actions    *prometheus.HistogramVec
+	failures   *prometheus.CounterVec
+	deliveries *prometheus.CounterVec
+	starts     prometheus.Counter
+}
+
+func newMetrics(d *Daemon) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		actions: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "dayfly_action_seconds", Help: "How long actions took, by kind and outcome.",
+			Buckets: prometheus.ExponentialBuckets(0.005, 2.5, 10),
+		}, []string{"kind", "outcome"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dayfly_failures_total", Help: "Failed actions that hold a pool back, by kind and pool.",
+		}, []string{"kind", "pool"}),
+		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dayfly_deliveries_total", Help: "Webhook deliveries, by the status they were answered with.",
+		}, []string{"code"}),
+		starts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "dayfly_starts_total", Help: "Container starts issued for a runner.",
+		}),
+	}
+	m.registry.MustRegister(m.actions, m.failures, m.deliveries, m.starts, census{d},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) action(a fleet.Action, took time.Duration, err error) {
+	outcome := "ok"
+	if err != nil {
+		outcome = "error"
+	}
+	m.actions.WithLabelValues(a.Kind.String(), outcome).Observe(took.Seconds())
+}
+
+func (m *metrics) delivery(code int) { m.deliveries.WithLabelValues(strconv.Itoa(code)).Inc() }
+
+func (m *metrics) issued() { m.starts.Inc() }
+
+var (
+	runnersDesc = prometheus.NewDesc("dayfly_runners", "Runners, by pool and phase.", []string{"pool", "phase"}, nil)
+	jobsDesc    = prometheus.NewDesc("dayfly_jobs", "Open jobs, by status.", []string{"status"}, nil)
+	oldestDesc  = prometheus.NewDesc("dayfly_oldest_queued_seconds", "Age of the oldest queued job that a pool may run.", nil, nil)
+	troubleDesc = prometheus.NewDesc("dayfly_troubles", "Troubles that a person should see.", nil, nil)
+	quotaDesc   = prometheus.NewDesc("dayfly_github_quota", "GitHub's quota last seen, by resource.", []string{"resource", "what"}, nil)
+	commitDesc  = prometheus.NewDesc("dayfly_journal_commits_total", "Commits of the journal.", nil, nil)
+	sizeDesc    = prometheus.NewDesc("dayfly_journal_bytes", "Size of the journal's file.", nil, nil)
+)
+
+// census counts what there is when it is asked.
+type census struct{ d *Daemon }
+
+// Describe implements prometheus.Collector.
+func (census) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{runnersDesc, jobsDesc, oldestDesc, troubleDesc, quotaDesc, commitDesc, sizeDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c census) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, labels...)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var s Status
+	if c.d.ask(ctx, func(st *state) { s = c.d.snapshot(st) }) != nil {
+		return
+	}
+	for _, p := range s.Pools {
+		for phase := fleet.Cloning; phase < fleet.Gone; phase++ {
+			gauge(runnersDesc, float64(p.Phases[phase.String()]), p.Name, phase.String())
+		}
+	}
+	gauge(jobsDesc, float64(s.Queued), fleet.Queued.String())
+	gauge(jobsDesc, float64(s.Running), fleet.InProgress.String())
+	gauge(troubleDesc, float64(len(s.Troubles)))
+	gauge(oldestDesc, c.d.oldest(time.Now()).Seconds())
+	for _, l := range c.d.cfg.GitHub.Limits() {
+		gauge(quotaDesc, float64(l.Limit), l.Resource, "limit")
+		gauge(quotaDesc, float64(l.Remaining), l.Resource, "remaining")
+	}
+	stats, err := c.d.cfg.Journal.Stats(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(commitDesc, err)
+		return
+	}
+	ch <- prometheus.MustNewConstMetric(commitDesc, prometheus.CounterValue, float64(stats.Commits.Count))
+	gauge(sizeDesc, float64(stats.Bytes))
+}
+
+// oldest is how long the oldest queued job of our scopes has waited.
+func (d *Daemon) oldest(now time.Time) time.Duration {
+	for _, j := range d.cfg.Journal.OpenJobs() {
+		if j.Status == fleet.Queued && d.covers(j.Repo) {
+			return now.Sub(j.Created)
+		}
+	}
+	return 0
+}
+
+// Public is the handler of the listening address: deliveries, health, metrics.
+func (d *Daemon) Public() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/webhook", d.Webhook())
+	mux.HandleFunc("GET /healthz", d.healthz)
+	mux.HandleFunc("GET /readyz", d.readyz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// healthz answers 200 while the loop turns.
+func (d *Daemon) healthz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	defer cancel()
+	if d.ask(ctx, func(*state) {}) != nil {
+		http.Error(w, "the loop does not turn", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+// readyz answers 200 once jobs can be served: pools are in force, a node is
+// listed, and there is a template on it.
+func (d *Daemon) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	defer cancel()
+	why := "the loop does not turn"
+	_ = d.ask(ctx, func(s *state) { why = s.unready() })
+	if why != "" {
+		http.Error(w, why, http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+func (s *state) unready() string {
+	if s.revision == "" {
+		return "no pools are in force yet"
+	}
+	for _, n := range s.nodes {
+		if n.online && !n.listed.IsZero() {
+			return ""
+		}
+	}
+	return "no node has been listed yet"
+}
+
+// Healthy waits for the loop to turn once: the watchdog's question.
+func (d *Daemon) Healthy(ctx context.Context) error { return d.ask(ctx, func(*state) {}) }

@@ -1,0 +1,255 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/github"
+	"github.com/dayfly-ci/dayfly/internal/pools"
+)
+
+// observe starts every look at the world.
+func (d *Daemon) observe(ctx context.Context) {
+	start := func(l *look, f func(context.Context)) { d.work.Go(func() { l.run(ctx, f) }) }
+	start(d.looks.pools, d.lookAtPools)
+	start(d.looks.nodes, func(ctx context.Context) { d.lookAtNodes(ctx, start) })
+	start(d.looks.registrations, d.eachScope(d.lookAtRegistrations))
+	start(d.looks.jobs, d.eachScope(d.lookAtJobs))
+	start(d.looks.deliveries, d.lookAtDeliveries)
+	start(d.looks.prune, func(ctx context.Context) {
+		if err := d.cfg.Journal.Prune(ctx); err != nil && ctx.Err() == nil {
+			d.inbox.post(func(*state) { d.trouble("journal", err.Error(), journalHint) })
+		}
+	})
+}
+
+// lookBound bounds one request of a look; a listing blocks while a container
+// of its node starts.
+const lookBound = 40 * time.Second
+
+// report makes a look's failure known, or its end.
+func (d *Daemon) report(ctx context.Context, key string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	d.inbox.post(func(*state) {
+		if err != nil {
+			d.trouble(key, err.Error(), hint(err))
+		} else {
+			d.fine(key)
+		}
+	})
+}
+
+func (d *Daemon) lookAtPools(ctx context.Context) {
+	var known string
+	if d.ask(ctx, func(s *state) { known = s.revision }) != nil {
+		return
+	}
+	set, err := d.cfg.Source.Load(ctx, known)
+	if errors.Is(err, pools.ErrUnchanged) {
+		d.report(ctx, "pools", nil)
+		return
+	}
+	d.report(ctx, "pools", err)
+	var invalid *pools.Invalid
+	switch {
+	case errors.As(err, &invalid):
+		d.inbox.post(func(s *state) { s.refused = invalid.Error() })
+	case err == nil:
+		if err := d.cfg.Journal.Put(ctx, poolsKey, pools.Encode(set)); err != nil {
+			d.report(ctx, "journal", err)
+		}
+		d.inbox.post(func(s *state) { d.adopt(s, set) })
+	}
+}
+
+// adopt puts a new revision of the pools in force.
+func (d *Daemon) adopt(s *state, set pools.Set) {
+	d.log.Info("pools in force", "revision", set.Revision, "pools", len(set.Desired.Pools))
+	s.desired, s.revision, s.refused = set.Desired, set.Revision, ""
+	for _, l := range []struct{ have, def *int }{
+		{&s.desired.Limits.NodeTasks, &defaultLimits.NodeTasks},
+		{&s.desired.Limits.StoreTasks, &defaultLimits.StoreTasks},
+	} {
+		if *l.have == 0 {
+			*l.have = *l.def
+		}
+	}
+	d.publish(s)
+	d.looks.registrations.poke()
+	d.looks.jobs.poke()
+}
+
+func (d *Daemon) lookAtNodes(ctx context.Context, start func(*look, func(context.Context))) {
+	bound, cancel := context.WithTimeout(ctx, lookBound)
+	defer cancel()
+	nodes, err := d.cfg.Proxmox.Nodes(bound)
+	d.report(ctx, "proxmox", err)
+	if err != nil {
+		return
+	}
+	d.inbox.post(func(s *state) {
+		for _, n := range nodes {
+			d.nodeSeen(s, n)
+		}
+	})
+	for _, n := range nodes {
+		if l, fresh := d.looks.node(n.Name, d.cfg.Every.Containers); fresh {
+			start(l, func(ctx context.Context) { d.lookAtContainers(ctx, n.Name) })
+		}
+	}
+}
+
+func (d *Daemon) lookAtContainers(ctx context.Context, node string) {
+	bound, cancel := context.WithTimeout(ctx, lookBound)
+	defer cancel()
+	list, err := d.cfg.Proxmox.List(bound, node)
+	if ctx.Err() != nil {
+		return
+	}
+	d.inbox.post(func(s *state) {
+		if err != nil {
+			d.trouble("node "+node, fmt.Sprintf("list containers: %v", err), hint(err))
+			d.nodeLost(s, node)
+			return
+		}
+		d.fine("node " + node)
+		d.listed(ctx, s, list)
+	})
+}
+
+// eachScope runs a look at every scope, all at once: what stops one of them
+// does not stop the others.
+func (d *Daemon) eachScope(f func(context.Context, fleet.Scope)) func(context.Context) {
+	return func(ctx context.Context) {
+		var scopes []fleet.Scope
+		if d.ask(ctx, func(s *state) { scopes = s.scopes() }) != nil {
+			return
+		}
+		var wg sync.WaitGroup
+		for _, scope := range scopes {
+			wg.Go(func() { f(ctx, scope) })
+		}
+		wg.Wait()
+	}
+}
+
+func (d *Daemon) lookAtRegistrations(ctx context.Context, scope fleet.Scope) {
+	ctx, cancel := context.WithTimeout(ctx, lookBound)
+	defer cancel()
+	began := time.Now()
+	regs, err := d.cfg.GitHub.Registrations(ctx, scope)
+	d.report(ctx, "registrations of "+string(scope), err)
+	if err == nil {
+		d.inbox.post(func(s *state) { d.registered(ctx, s, scope, began, regs) })
+	}
+}
+
+// lookAtJobs asks for all queued and running jobs of a scope, so that a lost
+// webhook costs latency only.
+func (d *Daemon) lookAtJobs(ctx context.Context, scope fleet.Scope) {
+	if d.thrifty() {
+		return
+	}
+	began := time.Now()
+	repos, err := d.cfg.GitHub.Repositories(ctx, scope)
+	for _, repo := range repos {
+		if err == nil {
+			err = d.lookAtRepo(ctx, repo, began)
+		}
+	}
+	d.report(ctx, "jobs of "+string(scope), err)
+	if err == nil {
+		d.inbox.post(func(s *state) {
+			ev := s.evidence[scope]
+			ev.Jobs = began
+			s.evidence[scope] = ev
+		})
+	}
+}
+
+func (d *Daemon) lookAtRepo(ctx context.Context, repo string, began time.Time) error {
+	jobs, err := d.cfg.GitHub.Jobs(ctx, repo)
+	if err != nil {
+		return err
+	}
+	seen := map[fleet.JobID]bool{}
+	for _, j := range jobs {
+		seen[j.ID] = true
+	}
+	// Open jobs that are in no list any more have ended without our hearing of it.
+	for _, j := range d.cfg.Journal.OpenJobs() {
+		if j.Repo != repo || seen[j.ID] || j.Created.After(began) {
+			continue
+		}
+		now, err := d.cfg.GitHub.Job(ctx, repo, j.ID)
+		if errors.Is(err, fleet.ErrNotFound) {
+			now, err = j, nil
+			now.Status, now.Conclusion, now.Ended = fleet.Completed, "deleted", time.Now()
+		}
+		if err != nil {
+			return err
+		}
+		jobs = append(jobs, now)
+	}
+	if len(jobs) == 0 {
+		return nil
+	}
+	changed, err := d.cfg.Journal.Record(ctx, "poll", began, jobs)
+	if err != nil {
+		return err
+	}
+	if changed > 0 {
+		d.inbox.post(func(s *state) {
+			for _, j := range jobs {
+				d.jobSeen(ctx, s, j)
+			}
+		})
+	}
+	return nil
+}
+
+// thrifty reports whether too little of GitHub's quota is left to poll jobs:
+// what is left is for JIT configs.
+func (d *Daemon) thrifty() bool {
+	return slices.ContainsFunc(d.cfg.GitHub.Limits(), func(l github.Limit) bool {
+		return l.Resource == "core" && l.Limit > 0 && l.Remaining*10 < l.Limit && time.Now().Before(l.Reset)
+	})
+}
+
+// lookAtDeliveries fetches what GitHub could not deliver: it never tries again
+// by itself.
+func (d *Daemon) lookAtDeliveries(ctx context.Context) {
+	since := time.Now().Add(-72 * time.Hour) // GitHub keeps them for 3 days
+	if text, ok, err := d.cfg.Journal.Get(ctx, deliveriesKey); err == nil && ok {
+		if t, err := time.Parse(time.RFC3339, string(text)); err == nil {
+			since = t
+		}
+	}
+	began := time.Now()
+	missed, err := d.cfg.GitHub.Deliveries(ctx, since)
+	d.report(ctx, "deliveries", err)
+	if err != nil {
+		return
+	}
+	for _, m := range missed {
+		if _, err := d.accept(ctx, m.Delivery, "redelivery"); err != nil {
+			d.report(ctx, "journal", err)
+			return
+		}
+	}
+	// Deliveries may be minutes late themselves: look back a little each time.
+	mark := began.Add(-15 * time.Minute).UTC().Format(time.RFC3339)
+	_ = d.cfg.Journal.Put(ctx, deliveriesKey, []byte(mark))
+}
+
+const (
+	poolsKey      = "pools"
+	deliveriesKey = "deliveries-seen"
+)

@@ -1,0 +1,101 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/pools"
+)
+
+// remember loads what the journal knows: the last good pools, the runners, and
+// the intents that a crash cut off. What exists is looked at afterwards; it
+// has the last word.
+func (d *Daemon) remember(ctx context.Context) error {
+	s := &d.state
+	if err := d.rememberPools(ctx); err != nil {
+		return err
+	}
+	runners, err := d.cfg.Journal.Runners(ctx)
+	if err != nil {
+		return fmt.Errorf("read runners from the journal: %w", err)
+	}
+	for _, r := range runners {
+		if r.Container == fleet.Absent && !r.Cloned.IsZero() && r.Spent.IsZero() {
+			r.Container = fleet.Unseen // until its node is listed
+		}
+		s.runners[r.Name] = &runner{Runner: r, exists: true}
+	}
+	s.cooling, err = d.cfg.Journal.Cooling(ctx, time.Now().Add(-d.cfg.Every.CoolDown))
+	if err != nil {
+		return fmt.Errorf("read VMIDs from the journal: %w", err)
+	}
+	return d.resume(ctx)
+}
+
+func (d *Daemon) rememberPools(ctx context.Context) error {
+	text, ok, err := d.cfg.Journal.Get(ctx, poolsKey)
+	if err != nil {
+		return fmt.Errorf("read pools from the journal: %w", err)
+	}
+	if !ok {
+		return nil
+	}
+	set, err := pools.Decode(text)
+	if err != nil {
+		d.trouble("pools", fmt.Sprintf("the last good pools in the journal: %v", err), "they are read from their source again")
+		return nil
+	}
+	d.adopt(&d.state, set)
+	return nil
+}
+
+// resume closes the intents that were cut off. A launch is judged by what its
+// container does (see contained), a clone by whether its VMID exists: one that
+// never reached Proxmox must not keep a job waiting until its deadline.
+func (d *Daemon) resume(ctx context.Context) error {
+	intents, err := d.cfg.Journal.Unfinished(ctx)
+	if err != nil {
+		return fmt.Errorf("read intents from the journal: %w", err)
+	}
+	for _, in := range intents {
+		r := d.state.runners[in.Action.Runner]
+		d.log.Info("cut off by the last stop", "action", in.Action.Kind.String(), "runner", in.Action.Runner)
+		var row fleet.Runner
+		if r != nil {
+			row = r.Runner
+		}
+		if err := d.cfg.Journal.End(ctx, in.ID, row, "cut off by a stop"); err != nil {
+			return fmt.Errorf("close intent %d: %w", in.ID, err)
+		}
+		if r != nil && in.Action.Kind == fleet.Clone && r.Cloned.IsZero() {
+			name := r.Name
+			d.work.Go(func() { d.unmade(ctx, name, r.VMID) })
+		}
+	}
+	return nil
+}
+
+// unmade gives up a cut-off clone if Proxmox has no guest of its VMID.
+func (d *Daemon) unmade(ctx context.Context, name string, id fleet.VMID) {
+	for wait := 250 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 10*time.Second) {
+		exists, err := d.cfg.Proxmox.Taken(ctx, id)
+		if err == nil && exists {
+			return
+		}
+		if err == nil || errors.Is(err, fleet.ErrDenied) {
+			d.inbox.post(func(s *state) {
+				if r := s.runners[name]; r != nil && r.Cloned.IsZero() {
+					spent("its clone was cut off")(r)
+				}
+			})
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}

@@ -1,0 +1,195 @@
+package daemon
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/journal"
+	"github.com/dayfly-ci/dayfly/internal/proxmox"
+)
+
+// state is everything the loop knows. Only the loop touches it.
+type state struct {
+	desired  fleet.Desired
+	revision string
+	refused  string // why a newer revision of the pools is not in force
+
+	runners  map[string]*runner // by name
+	nodes    map[string]*node
+	evidence map[fleet.Scope]fleet.Evidence
+	cooling  map[fleet.VMID]time.Time // when a VMID was last in use
+	cursor   fleet.VMID               // the VMID taken last
+	holds    map[subject]hold
+	troubles map[string]Trouble
+	beat     time.Time // end of the last pass
+}
+
+// runner is a fleet.Runner and what the daemon needs to keep it up to date.
+type runner struct {
+	fleet.Runner
+	touched  time.Time // what was listed before is older than what we did
+	attempts int       // failed actions in a row
+	exists   bool      // its row is in the journal
+}
+
+// node is what the last listing of a node said.
+type node struct {
+	online    bool
+	listed    time.Time // when the listing in force began; zero: never
+	templates []fleet.Template
+	released  map[fleet.VMID]time.Time // replicas whose clone of ours ended
+	foreign   []proxmox.Foreign
+}
+
+func newState() state {
+	return state{
+		runners: map[string]*runner{}, nodes: map[string]*node{},
+		evidence: map[fleet.Scope]fleet.Evidence{}, cooling: map[fleet.VMID]time.Time{},
+		holds: map[subject]hold{}, troubles: map[string]Trouble{},
+	}
+}
+
+// observed lays out the state for the plan.
+func (d *Daemon) observed() fleet.Observed {
+	s := &d.state
+	o := fleet.Observed{Jobs: d.cfg.Journal.OpenJobs(), Evidence: s.evidence}
+	o.Runners = make([]fleet.Runner, 0, len(s.runners))
+	for _, name := range slices.Sorted(maps.Keys(s.runners)) {
+		o.Runners = append(o.Runners, s.runners[name].Runner)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
+		n := s.nodes[name]
+		o.Nodes = append(o.Nodes, fleet.Node{Name: name, Online: n.online && !n.listed.IsZero()})
+		for _, t := range n.templates {
+			t.Locked = t.Locked && !n.released[t.VMID].After(n.listed)
+			o.Templates = append(o.Templates, t)
+		}
+	}
+	for _, h := range s.holds {
+		o.Holds = append(o.Holds, h.Hold)
+	}
+	return o
+}
+
+// bindJobs tells the runners what is known of their jobs: GitHub gives a job
+// to any runner that fits, so the pairing is only ever observed.
+func (d *Daemon) bindJobs(ctx context.Context, now time.Time) {
+	s := &d.state
+	running := map[fleet.JobID]bool{}
+	for _, j := range d.cfg.Journal.OpenJobs() {
+		if j.Status == fleet.InProgress {
+			running[j.ID] = true
+			d.took(ctx, j, now)
+		}
+	}
+	for _, r := range s.runners {
+		if r.Job != 0 && r.Ended.IsZero() && !running[r.Job] {
+			r.Ended = now
+			d.save(ctx, r, journal.Done, "")
+		}
+	}
+}
+
+// took notes that one of our runners has a job.
+func (d *Daemon) took(ctx context.Context, j fleet.Job, now time.Time) {
+	r := d.state.runners[j.Runner]
+	if r == nil || r.Job == j.ID {
+		return
+	}
+	r.Job = j.ID
+	r.Took = now
+	if r.Listened.IsZero() {
+		r.Listened = now
+	}
+	d.succeeded(fleet.Launch, r.Runner)
+	d.save(ctx, r, journal.Running, "")
+}
+
+// forget drops the runners of which nothing is left.
+func (d *Daemon) forget(ctx context.Context, now time.Time) {
+	s := &d.state
+	for name, r := range s.runners {
+		if !r.Forgettable(s.evidence[r.Scope]) {
+			continue
+		}
+		delete(s.runners, name)
+		s.cooling[r.VMID] = now
+		if err := d.cfg.Journal.Forget(ctx, name, now); err != nil {
+			d.trouble("journal", err.Error(), journalHint)
+		}
+	}
+}
+
+const journalHint = "free space on the disk of the state directory, or see the journal's own message"
+
+// save writes an observed fact about a runner. Losing it costs history only:
+// Proxmox and GitHub are the record.
+func (d *Daemon) save(ctx context.Context, r *runner, what journal.Stage, detail string) {
+	ev := journal.Event{At: time.Now(), What: what, Runner: r.Name, Job: r.Job, Detail: detail}
+	d.log.Debug("observed", "runner", r.Name, "what", what, "detail", detail)
+	if err := d.cfg.Journal.Save(ctx, r.Runner, ev); err != nil {
+		d.trouble("journal", err.Error(), journalHint)
+		return
+	}
+	r.exists = true
+}
+
+// pickVMID takes the next free number of our range, the one longest unused
+// last. A number is not used again at once: Proxmox's own books lag.
+func (s *state) pickVMID(first, last fleet.VMID, now time.Time, cool time.Duration) (fleet.VMID, bool) {
+	used := map[fleet.VMID]bool{}
+	for _, r := range s.runners {
+		used[r.VMID] = true
+	}
+	for _, n := range s.nodes {
+		for _, f := range n.foreign {
+			used[f.VMID] = true
+		}
+		for _, t := range n.templates {
+			used[t.VMID] = true
+		}
+	}
+	for id, at := range s.cooling {
+		if now.Sub(at) < cool {
+			used[id] = true
+		} else {
+			delete(s.cooling, id)
+		}
+	}
+	size := last - first + 1
+	for i := range size {
+		id := first + (s.cursor-first+1+i+size)%size
+		if !used[id] {
+			s.cursor = id
+			return id, true
+		}
+	}
+	return 0, false
+}
+
+func (s *state) pool(name string) (fleet.Pool, bool) {
+	for _, p := range s.desired.Pools {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return fleet.Pool{}, false
+}
+
+// scopes lists the scopes of the desired pools and of what is left of others.
+func (s *state) scopes() []fleet.Scope {
+	set := map[fleet.Scope]bool{}
+	for _, p := range s.desired.Pools {
+		set[p.Scope] = true
+	}
+	for _, r := range s.runners {
+		if r.Scope != "" {
+			set[r.Scope] = true
+		}
+	}
+	return slices.SortedFunc(maps.Keys(set), func(a, b fleet.Scope) int { return strings.Compare(string(a), string(b)) })
+}

@@ -1,0 +1,82 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/github"
+	"github.com/dayfly-ci/dayfly/internal/journal"
+)
+
+// maxPayload is the largest payload that GitHub delivers.
+const maxPayload = 25 << 20
+
+// Webhook is the handler of GitHub's deliveries. It checks the size and the
+// signature, writes one transaction, and answers; nothing else, so that it
+// works whatever else is down.
+func (d *Daemon) Webhook() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		code, text := d.receive(r.Context(), r, http.MaxBytesReader(w, r.Body, maxPayload))
+		d.metrics.delivery(code)
+		if code >= 400 {
+			d.log.Warn("delivery refused", "delivery", r.Header.Get("X-GitHub-Delivery"), "err", text)
+		}
+		http.Error(w, text, code)
+	})
+}
+
+func (d *Daemon) receive(ctx context.Context, r *http.Request, body io.Reader) (int, string) {
+	if r.Method != http.MethodPost {
+		return http.StatusMethodNotAllowed, "deliveries are POSTed"
+	}
+	payload, err := io.ReadAll(body)
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return http.StatusRequestEntityTooLarge, "a payload is at most 25 MiB"
+	case err != nil:
+		return http.StatusBadRequest, "the payload ended early"
+	}
+	del, err := github.ParseWebhook(d.cfg.Webhook, r.Header, payload)
+	switch {
+	case errors.Is(err, github.ErrSignature):
+		return http.StatusUnauthorized, "the signature is missing or wrong: is the webhook's secret the daemon's?"
+	case err != nil:
+		return http.StatusBadRequest, err.Error()
+	}
+	what, err := d.accept(ctx, del, "webhook")
+	if err != nil {
+		return http.StatusServiceUnavailable, "the delivery could not be stored"
+	}
+	return http.StatusAccepted, what
+}
+
+// accept stores a delivery and wakes the loop. What is not ours is well
+// received and forgotten: GitHub would show anything else as a failure.
+func (d *Daemon) accept(ctx context.Context, del github.Delivery, source string) (string, error) {
+	if del.Push != nil {
+		d.looks.pools.poke()
+	}
+	if del.Job == nil {
+		return "nothing to do", nil
+	}
+	if !d.covers(del.Repo) {
+		return "not of a repository of our pools", nil
+	}
+	fresh, err := d.cfg.Journal.Accept(ctx, journal.Delivery{
+		GUID: del.GUID, Event: del.Event, Action: del.Action, Source: source, Received: time.Now(), Job: del.Job,
+	})
+	if err != nil {
+		d.inbox.post(func(*state) { d.trouble("journal", err.Error(), journalHint) })
+		return "", err
+	}
+	if !fresh {
+		return "known already", nil
+	}
+	job := *del.Job
+	d.inbox.post(func(s *state) { d.jobSeen(context.WithoutCancel(ctx), s, job) })
+	return "accepted", nil
+}
