@@ -51,6 +51,10 @@ type Client struct {
 	tasks map[upid]bool // that were waited for, so that a lost one is not mistaken for them
 }
 
+// Format implements fmt.Formatter: fmt prints what unexported fields hold,
+// secrets included.
+func (c *Client) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "Proxmox at %s", c.conf.URL) }
+
 const minKey = 16
 
 // New makes a Client. It uses no network.
