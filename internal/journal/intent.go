@@ -54,8 +54,11 @@ func (j *Journal) Begin(ctx context.Context, a fleet.Action, r fleet.Runner) (id
 // forgotten meanwhile stays so. Errors: fleet.ErrNotFound for an intent that
 // never was, fleet.ErrExists for one that has an outcome.
 func (j *Journal) End(ctx context.Context, id int64, r fleet.Runner, outcome string, events ...Event) error {
-	now := j.opts.Now()
-	return j.write(ctx, fmt.Sprintf("end intent %d", id), func(t *tx) error {
+	return j.write(ctx, fmt.Sprintf("end intent %d", id), ending(id, r, outcome, j.opts.Now(), events))
+}
+
+func ending(id int64, r fleet.Runner, outcome string, now time.Time, events []Event) func(*tx) error {
+	return func(t *tx) error {
 		kind, runner, err := t.settle(id, outcome, now)
 		if err != nil {
 			return err
@@ -72,7 +75,7 @@ func (j *Journal) End(ctx context.Context, id int64, r fleet.Runner, outcome str
 			}
 		}
 		return t.note(events...)
-	})
+	}
 }
 
 func (t *tx) settle(id int64, outcome string, now time.Time) (kind, runner string, err error) {

@@ -11,26 +11,34 @@ import (
 // Save records what was observed of a runner. A runner that was forgotten is
 // remembered again: it was seen.
 func (j *Journal) Save(ctx context.Context, r fleet.Runner, events ...Event) error {
-	if r.Name == "" {
-		return errors.New("save runner: no name")
-	}
-	return j.write(ctx, "save runner "+r.Name, func(t *tx) error {
+	return j.write(ctx, "save runner "+r.Name, saving(r, events))
+}
+
+func saving(r fleet.Runner, events []Event) func(*tx) error {
+	return func(t *tx) error {
+		if r.Name == "" {
+			return errors.New("no name")
+		}
 		if err := t.saveRunner(r); err != nil {
 			return err
 		}
 		return t.note(events...)
-	})
+	}
 }
 
 // Forget records that nothing is left of a runner. Its VMID cools down from
 // then on, see Cooling. An unknown name is no error.
 func (j *Journal) Forget(ctx context.Context, name string, at time.Time, events ...Event) error {
-	return j.write(ctx, "forget runner "+name, func(t *tx) error {
+	return j.write(ctx, "forget runner "+name, forgetting(name, at, events))
+}
+
+func forgetting(name string, at time.Time, events []Event) func(*tx) error {
+	return func(t *tx) error {
 		if _, err := t.exec(`UPDATE runners SET forgotten = ? WHERE name = ?`, nano(at), name); err != nil {
 			return err
 		}
 		return t.note(events...)
-	})
+	}
 }
 
 // Runners returns those not forgotten, by name, as last written. What is only

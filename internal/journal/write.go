@@ -17,6 +17,7 @@ const maxBatch = 256
 type write struct {
 	apply func(*tx) error
 	done  chan struct{} // closed when err is final
+	then  func(error)   // called with it, if set
 	err   error
 	jobs  []fleet.Job // changed by it
 	event int64       // its last event
@@ -123,6 +124,9 @@ func (j *Journal) commit(batch []*write) {
 func (w *write) finish(err error) {
 	w.err = err
 	close(w.done)
+	if w.then != nil {
+		w.then(err)
+	}
 }
 
 // transact runs one transaction and, once it is durable, renews what is kept
