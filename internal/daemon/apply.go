@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -42,7 +41,7 @@ func (d *Daemon) nodeLost(s *state, name string) {
 }
 
 // listed applies a listing of a node's containers.
-func (d *Daemon) listed(ctx context.Context, s *state, list proxmox.Listing) {
+func (d *Daemon) listed(s *state, list proxmox.Listing) {
 	n := s.nodes[list.Node]
 	if n == nil || list.AsOf.Before(n.listed) {
 		return
@@ -56,12 +55,12 @@ func (d *Daemon) listed(ctx context.Context, s *state, list proxmox.Listing) {
 			r = d.discovered(s, c)
 		}
 		if r.Pending == fleet.None && !list.AsOf.Before(r.touched) {
-			d.contained(ctx, r, c)
+			d.contained(r, c)
 		}
 	}
 	for _, r := range s.runners {
 		if r.Node == list.Node && !seen[r.Name] && r.Pending == fleet.None && !list.AsOf.Before(r.touched) {
-			d.vanished(ctx, r)
+			d.vanished(r)
 		}
 	}
 }
@@ -80,7 +79,7 @@ func (d *Daemon) discovered(s *state, c proxmox.Container) *runner {
 }
 
 // contained applies what a listing says of a runner's container.
-func (d *Daemon) contained(ctx context.Context, r *runner, c proxmox.Container) {
+func (d *Daemon) contained(r *runner, c proxmox.Container) {
 	now := time.Now()
 	was := r.Container
 	r.Container, r.Storage, r.VMID, r.Node = c.State, c.Storage, c.VMID, c.Node
@@ -99,12 +98,12 @@ func (d *Daemon) contained(ctx context.Context, r *runner, c proxmox.Container) 
 	case c.State == fleet.Stopped && !r.Launched.IsZero() && r.Started.IsZero() && r.Spent.IsZero():
 		spent("its launch was cut off")(r)
 	case c.State == fleet.Stopped && !r.Started.IsZero():
-		d.poweredOff(ctx, r, was)
+		d.poweredOff(r, was)
 	}
 }
 
 // poweredOff notes that a launched container runs no longer.
-func (d *Daemon) poweredOff(ctx context.Context, r *runner, was fleet.Container) {
+func (d *Daemon) poweredOff(r *runner, was fleet.Container) {
 	if !r.Ended.IsZero() {
 		return
 	}
@@ -112,26 +111,26 @@ func (d *Daemon) poweredOff(ctx context.Context, r *runner, was fleet.Container)
 	if r.Cause == "" && r.Job == 0 {
 		r.Cause = "it powered off without a job that we know of"
 	}
-	d.save(ctx, r, exited, fmt.Sprintf("was %s", was))
+	d.save(r, exited, fmt.Sprintf("was %s", was))
 	d.dud(r, "it powered off before it listened")
 }
 
 // vanished applies that a complete listing does not show a runner's container.
-func (d *Daemon) vanished(ctx context.Context, r *runner) {
+func (d *Daemon) vanished(r *runner) {
 	was := r.Container
 	r.Container = fleet.Absent
 	switch {
 	case was == fleet.Absent && r.Spent.IsZero() && r.Ended.IsZero() && !r.Cloned.IsZero():
 		spent("its container is gone")(r)
 	case was != fleet.Absent && !r.Launched.IsZero():
-		d.poweredOff(ctx, r, was)
+		d.poweredOff(r, was)
 	case was != fleet.Absent:
 		spent("its container is gone")(r)
 	}
 }
 
 // registered applies a listing of a scope's registrations.
-func (d *Daemon) registered(ctx context.Context, s *state, scope fleet.Scope, began time.Time, regs []github.Registration) {
+func (d *Daemon) registered(s *state, scope fleet.Scope, began time.Time, regs []github.Registration) {
 	ev := s.evidence[scope]
 	if began.Before(ev.Registrations) {
 		return
@@ -151,19 +150,19 @@ func (d *Daemon) registered(ctx context.Context, s *state, scope fleet.Scope, be
 			continue
 		}
 		g := byName[r.Name]
-		d.recorded(ctx, r, g)
+		d.recorded(r, g)
 	}
 }
 
 // recorded applies what a listing says of a runner's registration; the zero
 // value is that there is none.
-func (d *Daemon) recorded(ctx context.Context, r *runner, g github.Registration) {
+func (d *Daemon) recorded(r *runner, g github.Registration) {
 	r.Registration, r.RegistrationID = g.State, g.ID
 	now := time.Now()
 	if g.State >= fleet.Online && r.Listened.IsZero() {
 		r.Listened = now
 		d.succeeded(fleet.Launch, r.Runner)
-		d.save(ctx, r, journal.Listening, "")
+		d.save(r, journal.Listening, "")
 	}
 	if g.State == fleet.BusyFlag && r.Took.IsZero() {
 		r.Took = now
@@ -192,7 +191,7 @@ func (s *state) complete() bool {
 }
 
 // jobSeen tells the runner of a job what happened to it.
-func (d *Daemon) jobSeen(ctx context.Context, s *state, j fleet.Job) {
+func (d *Daemon) jobSeen(s *state, j fleet.Job) {
 	r := s.runners[j.Runner]
 	if j.Runner == "" || r == nil {
 		return
@@ -200,12 +199,12 @@ func (d *Daemon) jobSeen(ctx context.Context, s *state, j fleet.Job) {
 	now := time.Now()
 	switch j.Status {
 	case fleet.InProgress:
-		d.took(ctx, j, now)
+		d.took(j, now)
 	case fleet.Completed:
-		d.took(ctx, j, now)
+		d.took(j, now)
 		if r.Ended.IsZero() {
 			r.Ended = now
-			d.save(ctx, r, journal.Done, j.Conclusion)
+			d.save(r, journal.Done, j.Conclusion)
 		}
 		d.looks.pokeNode(r.Node)
 	}

@@ -83,6 +83,7 @@ type Daemon struct {
 	deliver delivery
 	metrics *metrics
 	started time.Time
+	later   journal.Later
 	ours    atomic.Pointer[[]fleet.Scope] // of the pools in force
 
 	inbox inbox
@@ -111,6 +112,7 @@ func New(cfg Config) (*Daemon, error) {
 	}
 	cfg.Every = cfg.Every.orDefault()
 	d := &Daemon{cfg: cfg, log: cfg.Log, deliver: envDelivery{cfg.Proxmox}, slots: make(chan struct{}, actionsAtOnce)}
+	d.later = cfg.Journal.Later(d.journalFailed)
 	d.inbox.wake = make(chan struct{}, 1)
 	d.state = newState()
 	d.looks.init(cfg.Every)
@@ -176,8 +178,8 @@ func (d *Daemon) loop(ctx context.Context) error {
 func (d *Daemon) pass(ctx context.Context) time.Time {
 	s := &d.state
 	now := time.Now()
-	d.bindJobs(ctx, now)
-	d.forget(ctx, now)
+	d.bindJobs(now)
+	d.forget(now)
 	actions, next := fleet.Plan(s.desired, d.observed(), now)
 	for _, a := range actions {
 		d.start(ctx, a, now)
@@ -215,6 +217,13 @@ func (i *inbox) take() []func(*state) {
 	facts := i.facts
 	i.facts = nil
 	return facts
+}
+
+// journalFailed makes it known that something could not be written.
+func (d *Daemon) journalFailed(err error) {
+	d.inbox.post(func(*state) {
+		d.trouble("journal", err.Error(), "free space on the disk of the state directory, or do what the message says")
+	})
 }
 
 // ask runs f in the loop and waits for it.

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -197,19 +196,12 @@ func (d *Daemon) conclude(intent int64, r *runner, out outcome) {
 	if intent == 0 {
 		return
 	}
+	d.fine("journal") // the intent could be written
 	text := journal.OK
 	if out.err != nil {
 		text = out.err.Error()
 	}
-	r.exists = true
-	row := r.Runner
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	d.work.Go(func() {
-		defer cancel()
-		if err := d.cfg.Journal.End(ctx, intent, row, text, out.events...); err != nil && !errors.Is(err, context.Canceled) {
-			d.inbox.post(func(*state) { d.trouble("journal", err.Error(), journalHint) })
-		}
-	})
+	d.later.End(intent, r.Runner, text, out.events...)
 }
 
 // dud counts a started runner that never listened nor had a job against its

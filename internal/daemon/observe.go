@@ -23,7 +23,7 @@ func (d *Daemon) observe(ctx context.Context) {
 	start(d.looks.deliveries, d.lookAtDeliveries)
 	start(d.looks.prune, func(ctx context.Context) {
 		if err := d.cfg.Journal.Prune(ctx); err != nil && ctx.Err() == nil {
-			d.inbox.post(func(*state) { d.trouble("journal", err.Error(), journalHint) })
+			d.journalFailed(err)
 		}
 	})
 }
@@ -63,7 +63,7 @@ func (d *Daemon) lookAtPools(ctx context.Context) {
 		d.inbox.post(func(s *state) { s.refused = invalid.Error() })
 	case err == nil:
 		if err := d.cfg.Journal.Put(ctx, poolsKey, pools.Encode(set)); err != nil {
-			d.report(ctx, "journal", err)
+			d.journalFailed(err)
 		}
 		d.inbox.post(func(s *state) { d.adopt(s, set) })
 	}
@@ -120,7 +120,7 @@ func (d *Daemon) lookAtContainers(ctx context.Context, node string) {
 			return
 		}
 		d.fine("node " + node)
-		d.listed(ctx, s, list)
+		d.listed(s, list)
 	})
 }
 
@@ -147,7 +147,7 @@ func (d *Daemon) lookAtRegistrations(ctx context.Context, scope fleet.Scope) {
 	regs, err := d.cfg.GitHub.Registrations(ctx, scope)
 	d.report(ctx, "registrations of "+string(scope), err)
 	if err == nil {
-		d.inbox.post(func(s *state) { d.registered(ctx, s, scope, began, regs) })
+		d.inbox.post(func(s *state) { d.registered(s, scope, began, regs) })
 	}
 }
 
@@ -208,7 +208,7 @@ func (d *Daemon) lookAtRepo(ctx context.Context, repo string, began time.Time) e
 	if changed > 0 {
 		d.inbox.post(func(s *state) {
 			for _, j := range jobs {
-				d.jobSeen(ctx, s, j)
+				d.jobSeen(s, j)
 			}
 		})
 	}
@@ -240,7 +240,7 @@ func (d *Daemon) lookAtDeliveries(ctx context.Context) {
 	}
 	for _, m := range missed {
 		if _, err := d.accept(ctx, m.Delivery, "redelivery"); err != nil {
-			d.report(ctx, "journal", err)
+			d.journalFailed(err)
 			return
 		}
 	}

@@ -26,7 +26,7 @@ func (d *Daemon) remember(ctx context.Context) error {
 		if r.Container == fleet.Absent && !r.Cloned.IsZero() && r.Spent.IsZero() {
 			r.Container = fleet.Unseen // until its node is listed
 		}
-		s.runners[r.Name] = &runner{Runner: r, exists: true}
+		s.runners[r.Name] = &runner{Runner: r}
 	}
 	s.cooling, err = d.cfg.Journal.Cooling(ctx, time.Now().Add(-d.cfg.Every.CoolDown))
 	if err != nil {

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -33,7 +32,6 @@ type runner struct {
 	fleet.Runner
 	touched  time.Time // what was listed before is older than what we did
 	attempts int       // failed actions in a row
-	exists   bool      // its row is in the journal
 }
 
 // node is what the last listing of a node said.
@@ -77,25 +75,25 @@ func (d *Daemon) observed() fleet.Observed {
 
 // bindJobs tells the runners what is known of their jobs: GitHub gives a job
 // to any runner that fits, so the pairing is only ever observed.
-func (d *Daemon) bindJobs(ctx context.Context, now time.Time) {
+func (d *Daemon) bindJobs(now time.Time) {
 	s := &d.state
 	running := map[fleet.JobID]bool{}
 	for _, j := range d.cfg.Journal.OpenJobs() {
 		if j.Status == fleet.InProgress {
 			running[j.ID] = true
-			d.took(ctx, j, now)
+			d.took(j, now)
 		}
 	}
 	for _, r := range s.runners {
 		if r.Job != 0 && r.Ended.IsZero() && !running[r.Job] {
 			r.Ended = now
-			d.save(ctx, r, journal.Done, "")
+			d.save(r, journal.Done, "")
 		}
 	}
 }
 
 // took notes that one of our runners has a job.
-func (d *Daemon) took(ctx context.Context, j fleet.Job, now time.Time) {
+func (d *Daemon) took(j fleet.Job, now time.Time) {
 	r := d.state.runners[j.Runner]
 	if r == nil || r.Job == j.ID {
 		return
@@ -106,11 +104,11 @@ func (d *Daemon) took(ctx context.Context, j fleet.Job, now time.Time) {
 		r.Listened = now
 	}
 	d.succeeded(fleet.Launch, r.Runner)
-	d.save(ctx, r, journal.Running, "")
+	d.save(r, journal.Running, "")
 }
 
 // forget drops the runners of which nothing is left.
-func (d *Daemon) forget(ctx context.Context, now time.Time) {
+func (d *Daemon) forget(now time.Time) {
 	s := &d.state
 	for name, r := range s.runners {
 		if !r.Forgettable(s.evidence[r.Scope]) {
@@ -118,24 +116,15 @@ func (d *Daemon) forget(ctx context.Context, now time.Time) {
 		}
 		delete(s.runners, name)
 		s.cooling[r.VMID] = now
-		if err := d.cfg.Journal.Forget(ctx, name, now); err != nil {
-			d.trouble("journal", err.Error(), journalHint)
-		}
+		d.later.Forget(name, now)
 	}
 }
 
-const journalHint = "free space on the disk of the state directory, or see the journal's own message"
-
 // save writes an observed fact about a runner. Losing it costs history only:
 // Proxmox and GitHub are the record.
-func (d *Daemon) save(ctx context.Context, r *runner, what journal.Stage, detail string) {
-	ev := journal.Event{At: time.Now(), What: what, Runner: r.Name, Job: r.Job, Detail: detail}
-	d.log.Debug("observed", "runner", r.Name, "what", what, "detail", detail)
-	if err := d.cfg.Journal.Save(ctx, r.Runner, ev); err != nil {
-		d.trouble("journal", err.Error(), journalHint)
-		return
-	}
-	r.exists = true
+func (d *Daemon) save(r *runner, what journal.Stage, detail string) {
+	d.log.Debug("observed", "runner", r.Name, "what", string(what), "detail", detail)
+	d.later.Save(r.Runner, journal.Event{At: time.Now(), What: what, Runner: r.Name, Job: r.Job, Detail: detail})
 }
 
 // pickVMID takes the next free number of our range, the one longest unused

@@ -70,13 +70,13 @@ func (d *Daemon) accept(ctx context.Context, del github.Delivery, source string)
 		GUID: del.GUID, Event: del.Event, Action: del.Action, Source: source, Received: time.Now(), Job: del.Job,
 	})
 	if err != nil {
-		d.inbox.post(func(*state) { d.trouble("journal", err.Error(), journalHint) })
+		d.journalFailed(err)
 		return "", err
 	}
 	if !fresh {
 		return "known already", nil
 	}
 	job := *del.Job
-	d.inbox.post(func(s *state) { d.jobSeen(context.WithoutCancel(ctx), s, job) })
+	d.inbox.post(func(s *state) { d.jobSeen(s, job) })
 	return "accepted", nil
 }
