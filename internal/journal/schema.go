@@ -75,11 +75,16 @@ func (j *Journal) upgrade(ctx context.Context, steps []string) error {
 // version is the file's schema version, 0 for a new file.
 func (j *Journal) version(ctx context.Context, newest int) (int, error) {
 	var app, version, tables int
-	_, err := j.w.one(ctx, []any{&app, &version, &tables},
-		`SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_application_id, pragma_user_version`)
+	for query, n := range map[string]*int{
+		"PRAGMA application_id":              &app,
+		"PRAGMA user_version":                &version,
+		"SELECT count(*) FROM sqlite_schema": &tables,
+	} {
+		if _, err := j.w.one(ctx, []any{n}, query); err != nil {
+			return 0, err
+		}
+	}
 	switch {
-	case err != nil:
-		return 0, err
 	case app == 0 && version == 0 && tables == 0:
 		return 0, nil
 	case app != application:
@@ -92,7 +97,7 @@ func (j *Journal) version(ctx context.Context, newest int) (int, error) {
 }
 
 // checked is the size up to which every Open checks the whole file.
-const checked = 8 << 20
+const checked = 4 << 20
 
 // verify looks for damage. SQLite finds damage only where it reads, so the
 // whole file is read: always if that takes no time, and after a crash (a
@@ -108,7 +113,7 @@ func (j *Journal) verify(ctx context.Context) error {
 		return nil
 	}
 	var found string
-	if _, err := j.w.one(ctx, []any{&found}, `SELECT quick_check FROM pragma_quick_check(1)`); err != nil {
+	if _, err := j.w.one(ctx, []any{&found}, "PRAGMA quick_check(1)"); err != nil {
 		return err
 	}
 	if found != "ok" {
