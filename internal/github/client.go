@@ -125,12 +125,12 @@ func (c *Client) do(ctx context.Context, cl *call, use func(context.Context) err
 	}
 	err := use(context.WithValue(ctx, callKey{}, cl))
 	switch {
+	case err == nil:
+		return nil
 	case cl.err != nil:
 		return cl.err
-	case err != nil && cl.sent && cl.class.effect():
-		return fmt.Errorf("%w: read the answer: %w", fleet.ErrUnknownOutcome, err)
-	case err != nil && cl.sent && ctx.Err() == nil:
-		return fmt.Errorf("%w: read the answer: %w", fleet.ErrUnavailable, err)
+	case cl.sent: // an answer came, and go-github cannot read it
+		return fmt.Errorf("%w: read the answer: %w", lost(cl.class), err)
 	}
 	return err
 }

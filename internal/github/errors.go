@@ -164,14 +164,17 @@ func clean(text, secret string) string {
 	return strings.TrimSpace(text)
 }
 
-// explainToken says what to do about a token that GitHub does not give.
+// explainToken says what to do about a token that GitHub does not give: it
+// refuses one that would allow more than the installation has.
 func explainToken(err error, n need) error {
 	var e *Error
 	if !errors.As(err, &e) || e.Status != http.StatusUnprocessableEntity {
 		return err
 	}
-	return &Error{
-		Status: e.Status, Message: e.Message, kind: fleet.ErrDenied,
-		Hint: "grant the App " + n.words() + " and accept it on the installation",
+	told := &Error{Status: e.Status, Message: e.Message, kind: fleet.ErrDenied}
+	told.Hint = "grant the App " + n.words() + " and accept it on the installation"
+	if strings.Contains(e.Message, "at least one repository") {
+		told.kind, told.Hint = fleet.ErrNotFound, "add the repository to the App's installation"
 	}
+	return told
 }

@@ -171,3 +171,6 @@ func quota(left int, in time.Duration) http.Header {
 		"X-Ratelimit-Reset":     {strconv.FormatInt(time.Now().Add(in).Unix(), 10)},
 	}
 }
+
+// pass lets virtual time pass.
+func pass(d time.Duration) { time.Sleep(d) }

@@ -1,6 +1,7 @@
 package github
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -249,10 +250,7 @@ func (c *Client) Limits() []Limit {
 		all = append(all, b)
 	}
 	slices.SortFunc(all, func(a, b Limit) int {
-		if a.Installation != b.Installation {
-			return int(a.Installation - b.Installation)
-		}
-		return strings.Compare(a.Resource, b.Resource)
+		return cmp.Or(cmp.Compare(a.Installation, b.Installation), cmp.Compare(a.Resource, b.Resource))
 	})
 	return all
 }

@@ -44,9 +44,29 @@ func (n need) permissions() *github.InstallationPermissions {
 	return p
 }
 
+// tokenKey is what a token is for. One that may administer a repository is
+// good for that repository alone.
 type tokenKey struct {
 	installation int64
 	need         need
+	repo         string // name without owner, lower case; empty is all
+}
+
+func keyFor(installation int64, scope fleet.Scope, n need) tokenKey {
+	key := tokenKey{installation: installation, need: n}
+	if n == repoRunners {
+		_, name := split(scope)
+		key.repo = strings.ToLower(name)
+	}
+	return key
+}
+
+func (k tokenKey) options() *github.InstallationTokenOptions {
+	opts := &github.InstallationTokenOptions{Permissions: k.need.permissions()}
+	if k.repo != "" {
+		opts.Repositories = []string{k.repo}
+	}
+	return opts
 }
 
 type token struct {
@@ -83,7 +103,7 @@ func (t *tokens) token(ctx context.Context, scope fleet.Scope, want need) (token
 	if err != nil {
 		return tokenKey{}, "", err
 	}
-	key := tokenKey{id, want}
+	key := keyFor(id, scope, want)
 	now := t.c.clock.github()
 	t.mu.Lock()
 	have := t.tokens[key]
@@ -91,7 +111,7 @@ func (t *tokens) token(ctx context.Context, scope fleet.Scope, want need) (token
 	if have.ends.Sub(now) > refreshAhead {
 		return key, have.text, nil
 	}
-	v, err := t.share(ctx, fmt.Sprintf("token %d %d", id, want), func(ctx context.Context) (any, error) {
+	v, err := t.share(ctx, fmt.Sprintf("token %v", key), func(ctx context.Context) (any, error) {
 		return t.mint(ctx, key, scope)
 	})
 	if err != nil {
@@ -121,16 +141,17 @@ func (t *tokens) share(ctx context.Context, what string, get func(context.Contex
 
 func (t *tokens) mint(ctx context.Context, key tokenKey, scope fleet.Scope) (token, error) {
 	var got *github.InstallationToken
-	opts := &github.InstallationTokenOptions{Permissions: key.need.permissions()}
 	err := t.c.asApp(ctx, func(ctx context.Context) (err error) {
-		got, _, err = t.c.gh.Apps.CreateInstallationToken(ctx, key.installation, opts)
+		got, _, err = t.c.gh.Apps.CreateInstallationToken(ctx, key.installation, key.options())
 		return err
 	})
 	if err == nil && (got.GetToken() == "" || got.GetExpiresAt().IsZero()) {
 		err = fmt.Errorf("%w: the answer lacks token or expires_at", fleet.ErrUnavailable)
 	}
+	if gone(err) {
+		t.forget(scope) // uninstalled and installed again, it has another id
+	}
 	if err != nil {
-		t.forget(scope) // uninstalled and installed again has another id
 		return token{}, fmt.Errorf("get installation token for %s: %w", scope.Owner(), explainToken(err, key.need))
 	}
 	fresh := token{text: got.GetToken(), ends: got.GetExpiresAt().Time}
