@@ -52,6 +52,7 @@ type Intervals struct {
 	Registrations time.Duration // 5 min; 30 s while a runner lives, 3 s while one launches
 	Jobs          time.Duration // 60 s
 	Deliveries    time.Duration // 5 min
+	Health        time.Duration // 10 min: privileges, clocks, permissions
 	Prune         time.Duration // 1 h
 	CoolDown      time.Duration // 10 min before a VMID is used again
 }
@@ -67,6 +68,7 @@ func (i Intervals) orDefault() Intervals {
 	set(&i.Registrations, 5*time.Minute)
 	set(&i.Jobs, time.Minute)
 	set(&i.Deliveries, 5*time.Minute)
+	set(&i.Health, 10*time.Minute)
 	set(&i.Prune, time.Hour)
 	set(&i.CoolDown, 10*time.Minute)
 	return i

@@ -70,7 +70,7 @@ func (l *look) wait(ctx context.Context, began time.Time) {
 
 // looks are the observations of a daemon.
 type looks struct {
-	pools, nodes, registrations, jobs, deliveries, prune *look
+	pools, nodes, registrations, jobs, deliveries, health, prune *look
 
 	mu         sync.Mutex
 	containers map[string]*look // by node
@@ -82,6 +82,7 @@ func (l *looks) init(every Intervals) {
 	l.registrations = newLook(every.Registrations)
 	l.jobs = newLook(every.Jobs)
 	l.deliveries = newLook(every.Deliveries)
+	l.health = newLook(every.Health)
 	l.prune = newLook(every.Prune)
 	l.containers = map[string]*look{}
 }
@@ -108,7 +109,7 @@ func (l *looks) pokeNode(name string) {
 
 // all pokes everything.
 func (l *looks) all() {
-	for _, p := range []*look{l.pools, l.nodes, l.registrations, l.jobs, l.deliveries} {
+	for _, p := range []*look{l.pools, l.nodes, l.registrations, l.jobs, l.deliveries, l.health} {
 		p.poke()
 	}
 	l.mu.Lock()

@@ -21,6 +21,7 @@ func (d *Daemon) observe(ctx context.Context) {
 	start(d.looks.registrations, d.eachScope(d.lookAtRegistrations))
 	start(d.looks.jobs, d.eachScope(d.lookAtJobs))
 	start(d.looks.deliveries, d.lookAtDeliveries)
+	start(d.looks.health, d.lookAtHealth)
 	start(d.looks.prune, func(ctx context.Context) {
 		if err := d.cfg.Journal.Prune(ctx); err != nil && ctx.Err() == nil {
 			d.journalFailed(err)
@@ -84,6 +85,7 @@ func (d *Daemon) adopt(s *state, set pools.Set) {
 	d.publish(s)
 	d.looks.registrations.poke()
 	d.looks.jobs.poke()
+	d.looks.health.poke()
 }
 
 func (d *Daemon) lookAtNodes(ctx context.Context, start func(*look, func(context.Context))) {
@@ -101,6 +103,7 @@ func (d *Daemon) lookAtNodes(ctx context.Context, start func(*look, func(context
 	})
 	for _, n := range nodes {
 		if l, fresh := d.looks.node(n.Name, d.cfg.Every.Containers); fresh {
+			d.looks.health.poke()
 			start(l, func(ctx context.Context) { d.lookAtContainers(ctx, n.Name) })
 		}
 	}
