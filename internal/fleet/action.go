@@ -1,6 +1,9 @@
 package fleet
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Kind is what an action does.
 type Kind int
@@ -16,7 +19,15 @@ const (
 
 var kindNames = [...]string{"none", "clone", "launch", "deregister", "destroy"}
 
-func (k Kind) String() string { return kindNames[k] }
+func (k Kind) String() string { return word(kindNames[:], int(k)) }
+
+// word is the i-th name, or the number itself if it has none.
+func word(names []string, i int) string {
+	if i < 0 || i >= len(names) {
+		return strconv.Itoa(i)
+	}
+	return names[i]
+}
 
 // Action is one thing to do, and why. A clone's Runner is empty: the executor
 // names it.

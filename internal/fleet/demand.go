@@ -9,13 +9,19 @@ import (
 
 // group is the demand of one repository for one set of labels.
 type group struct {
-	repo    string
-	labels  []string
-	jobs    []*Job // queued, oldest first
-	unmet   []*Job // those that no listening runner can take
-	blocked []*Job // those of them that cannot be served now
-	pools   []*pool
-	why     string // why not, once that is known
+	repo   string
+	labels []string
+	pools  []*pool // that may serve it, the closest fit first
+	size   int
+	met    int    // jobs that a listening runner can take
+	dry    bool   // no container is there or on its way for what is left
+	why    string // why nothing can be cloned for it either, once that is known
+}
+
+// waiting is a queued job and its group.
+type waiting struct {
+	job   *Job
+	group *group
 }
 
 // group collects the queued jobs by repository and label set.
@@ -28,21 +34,21 @@ func (p *pass) group() {
 	}
 	slices.SortFunc(jobs, olderJob)
 	byKey := map[string]*group{}
-	var key strings.Builder
-	for _, j := range jobs {
-		key.Reset()
-		key.WriteString(j.Repo)
+	var key []byte
+	p.queue = make([]waiting, len(jobs))
+	for i, j := range jobs {
+		key = append(key[:0], j.Repo...)
 		for _, l := range j.Labels {
-			key.WriteByte(0)
-			key.WriteString(l)
+			key = append(append(key, 0), l...)
 		}
-		g := byKey[key.String()]
+		g := byKey[string(key)]
 		if g == nil {
 			g = &group{repo: j.Repo, labels: j.Labels, pools: p.serving(j)}
-			byKey[key.String()] = g
+			byKey[string(key)] = g
 			p.groups = append(p.groups, g)
 		}
-		g.jobs = append(g.jobs, j)
+		g.size++
+		p.queue[i] = waiting{j, g}
 	}
 }
 
@@ -59,125 +65,132 @@ func (p *pass) serving(j *Job) []*pool {
 }
 
 // supply gives the runners that listen or soon will to the groups, those with
-// the least choice first. What remains is unmet.
+// the least choice first. Runners that listen already go first, so that none
+// of them is given up for one that is only launching.
 func (p *pass) supply() {
 	byChoice := slices.Clone(p.groups)
 	slices.SortStableFunc(byChoice, func(a, b *group) int { return cmp.Compare(len(a.pools), len(b.pools)) })
 	for _, g := range byChoice {
-		n := 0
 		for _, q := range g.pools {
-			take := min(q.listen, len(g.jobs)-n)
-			q.listen -= take
-			n += take
+			g.met += take(&q.listen, g.size-g.met)
 		}
-		for _, j := range g.jobs[:n] {
-			p.tell(j, "a runner is launching or listening for its labels")
+	}
+	for _, g := range byChoice {
+		for _, q := range g.pools {
+			g.met += take(&q.soon, g.size-g.met)
 		}
-		g.unmet = g.jobs[n:]
 	}
 }
 
-// serve finds a container for each unmet job, oldest first: a spare, a clone
-// under way, or a new clone.
+// take moves up to n out of have.
+func take(have *int, n int) int {
+	n = min(*have, n)
+	*have -= n
+	return n
+}
+
+// serve finds a container for each job that no listening runner can take,
+// oldest first: a spare, a clone under way, or else a new clone. Launches are
+// booked before clones, for they are what a job gains most from.
 func (p *pass) serve() {
-	for _, w := range p.waiting() {
-		if w.group.why == "" {
-			w.group.why = p.place(w.group, w.job)
+	var cold []waiting
+	for _, w := range p.queue {
+		switch {
+		case w.group.met > 0:
+			w.group.met--
+			p.tell(w.job, "a runner is launching or listening for its labels")
+		case !p.provide(w.group, w.job):
+			cold = append(cold, w)
 		}
-		if w.group.why != "" {
-			w.group.blocked = append(w.group.blocked, w.job)
-			p.tell(w.job, w.group.why)
+	}
+	for _, w := range cold {
+		g := w.group
+		if g.why == "" {
+			g.why = p.cloneFor(g, w.job)
+		}
+		if g.why != "" {
+			p.blocked = append(p.blocked, w)
+			p.tell(w.job, g.why)
 		}
 	}
 }
 
-type waiting struct {
-	job   *Job
-	group *group
-}
-
-func (p *pass) waiting() []waiting {
-	var all []waiting
-	for _, g := range p.groups {
-		for _, j := range g.unmet {
-			all = append(all, waiting{j, g})
+// provide promises a job a container that exists or is being cloned. A
+// promised spare that cannot be launched just now is worth waiting for:
+// another clone could not be launched either.
+func (p *pass) provide(g *group, j *Job) bool {
+	if g.dry {
+		return false
+	}
+	for _, q := range g.pools {
+		if p.launch(q, j) {
+			return true
 		}
 	}
-	slices.SortFunc(all, func(a, b waiting) int { return olderJob(a.job, b.job) })
-	return all
+	for _, q := range g.pools {
+		if len(q.later) > 0 {
+			q.later = q.later[1:]
+			p.tell(j, "a spare is there for it, but "+q.held)
+			return true
+		}
+		if len(q.rest) > 0 {
+			p.tell(j, "a spare is there for it, and tried again at "+clock(q.rest[0].Retry))
+			q.rest = q.rest[1:]
+			return true
+		}
+	}
+	for _, q := range g.pools {
+		if take(&q.coming, 1) == 1 {
+			p.tell(j, "a container is being cloned for its labels")
+			return true
+		}
+	}
+	g.dry = true
+	return false
 }
 
-// place serves one job and returns "", or returns why it cannot be served.
-func (p *pass) place(g *group, j *Job) string {
+// launch launches the pool's oldest spare that nothing forbids. What is
+// forbidden once stays so for the pass.
+func (p *pass) launch(q *pool, j *Job) bool {
+	for len(q.spares) > 0 {
+		r := q.spares[0]
+		q.spares = q.spares[1:]
+		h := p.hold(Launch, q, r.Node)
+		switch {
+		case h != nil && h.Node != "":
+			q.stuck = append(q.stuck, r)
+			q.barred = cmp.Or(q.barred, fmt.Sprintf("pool %s launches nothing on %s until %s: %s", q.Name, h.Node, clock(h.Until), h.Reason))
+		case h != nil:
+			q.later = append(q.later, r)
+			q.held = cmp.Or(q.held, fmt.Sprintf("pool %s launches nothing until %s: %s", q.Name, clock(h.Until), h.Reason))
+		case !p.room.start(r.Node):
+			q.later = append(q.later, r)
+			q.held = cmp.Or(q.held, fmt.Sprintf("node %s has as many tasks at work as it may", r.Node))
+		default:
+			p.on(Launch, r, "%s", jobText(j))
+			p.tell(j, "a spare is being launched")
+			return true
+		}
+	}
+	return false
+}
+
+// cloneFor clones a container for a job and returns "", or returns why it cannot.
+func (p *pass) cloneFor(g *group, j *Job) string {
 	if len(g.pools) == 0 {
 		return p.unmatched(j)
 	}
-	why := ""
+	var whys []string
 	for _, q := range g.pools {
-		served, reason := p.launchSpare(q, j)
-		if served {
-			return ""
-		}
-		why = cmp.Or(why, reason)
-	}
-	for _, q := range g.pools {
-		if q.coming > 0 {
-			q.coming--
-			p.tell(j, "a container is being cloned for its labels")
-			return ""
-		}
-	}
-	for _, q := range g.pools {
-		served, reason := p.clone(q, func() string { return jobText(j) })
-		if served {
+		t, why := p.pick(q)
+		if why == "" {
+			p.clone(q, t, jobText(j))
 			p.tell(j, "a container is being cloned for it")
 			return ""
 		}
-		why = cmp.Or(why, reason)
+		whys = append(whys, cmp.Or(q.barred, why))
 	}
-	return why
-}
-
-// launchSpare launches the pool's oldest spare that nothing forbids.
-func (p *pass) launchSpare(q *pool, j *Job) (bool, string) {
-	why := ""
-	for i, r := range q.spares {
-		if h, yes := p.held(Launch, q.Name, r.Node, q.Scope); yes {
-			why = fmt.Sprintf("pool %s launches nothing until %s: %s", q.Name, clock(h.Until), h.Reason)
-			continue
-		}
-		if !p.room.start(r.Node) {
-			why = fmt.Sprintf("node %s has as many tasks at work as it may", r.Node)
-			continue
-		}
-		q.spares = slices.Delete(q.spares, i, i+1)
-		p.on(Launch, r, "%s", jobText(j))
-		p.tell(j, "a spare is being launched")
-		return true, ""
-	}
-	return false, why
-}
-
-// retireIdle gives up listening runners that no queued job needs and whose
-// time is over. What supply left over in listen is surplus.
-func (p *pass) retireIdle() {
-	for _, q := range p.pools {
-		surplus := q.listen
-		slices.SortFunc(q.idle, func(a, b *Runner) int { return a.Listened.Compare(b.Listened) })
-		for _, r := range q.idle {
-			if surplus == 0 {
-				break
-			}
-			surplus--
-			deadline := r.Listened.Add(q.Timeouts.Idle)
-			if q.Drained {
-				deadline = r.Listened
-			}
-			if p.passed(deadline) {
-				p.abandon(r, deadline, "no job within %s", q.Timeouts.Idle)
-			}
-		}
-	}
+	return strings.Join(slices.Compact(whys), "; ")
 }
 
 func olderJob(a, b *Job) int {

@@ -1,22 +1,25 @@
 package fleet
 
 import (
+	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
 
-// verdict is what a pass has to say of one job.
-type verdict struct {
-	job  JobID
-	text string
+// tell notes what becomes of a job, if somebody asked.
+func (p *pass) tell(j *Job, text string) {
+	if p.told != nil {
+		p.told[j.ID] = text
+	}
 }
 
-func (p *pass) tell(j *Job, text string) {
-	if p.explain != nil && p.explain.job == j.ID {
-		p.explain.text = text
-	}
+// told runs a pass and returns what it has to say of each queued job.
+func told(want Desired, have Observed, now time.Time) (*pass, map[JobID]string) {
+	p := newPass(want, have, now)
+	p.told = map[JobID]string{}
+	p.run()
+	return p, p.told
 }
 
 // Explain says, in the words of the plan, what happens to an open job and why.
@@ -26,10 +29,8 @@ func Explain(want Desired, have Observed, now time.Time, id JobID) string {
 			return explainStatus(j, have)
 		}
 	}
-	p := newPass(want, have, now)
-	p.explain = &verdict{job: id, text: fmt.Sprintf("job %d is not known, or is over", id)}
-	p.run()
-	return p.explain.text
+	_, texts := told(want, have, now)
+	return cmp.Or(texts[id], fmt.Sprintf("job %d is not known, or is over", id))
 }
 
 func explainStatus(j *Job, have Observed) string {
@@ -50,6 +51,9 @@ func explainStatus(j *Job, have Observed) string {
 
 // unmatched says why no pool may run a job, naming the pool that comes closest.
 func (p *pass) unmatched(j *Job) string {
+	if p.told == nil {
+		return "no pool"
+	}
 	var near *pool
 	var drained []string
 	scoped := false
@@ -84,13 +88,10 @@ type Waits struct {
 
 // Blocked lists the queued jobs that no runner is on its way to, oldest first.
 func Blocked(want Desired, have Observed, now time.Time) []Waits {
-	p := newPass(want, have, now)
-	p.run()
-	var list []Waits
-	for _, w := range p.waiting() {
-		if slices.Contains(w.group.blocked, w.job) {
-			list = append(list, Waits{*w.job, w.group.why})
-		}
+	p, texts := told(want, have, now)
+	list := make([]Waits, len(p.blocked))
+	for i, w := range p.blocked {
+		list[i] = Waits{*w.job, texts[w.job.ID]}
 	}
 	return list
 }

@@ -1,6 +1,9 @@
 package fleet
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // JobID is GitHub's number of a workflow_job; each attempt has its own.
 type JobID int64
@@ -58,54 +61,56 @@ type Job struct {
 	Ended      time.Time
 }
 
-// Merge adds what a later observation says of the same job and reports
-// whether anything changed. Observations may be doubled and out of order: the
-// rank decides, and what one of them leaves out is kept from the others.
+// Merge adds what another observation says of the same job and reports whether
+// anything changed. Observations may be doubled and out of order, so the result
+// depends only on which there were: the highest status wins, and of each other
+// field the value that is known; of two that differ, the earlier time or the
+// greater text.
 func (j Job) Merge(seen Job) (Job, bool) {
+	seen = seen.sane()
 	if j.ID == 0 {
-		return seen, true
+		return seen, seen.ID != 0
 	}
-	old, m := j, j
-	if seen.Status > m.Status {
-		m.Status = seen.Status
+	if seen.ID != j.ID {
+		return j, false
 	}
-	keep(&m.Repo, seen.Repo)
-	keep(&m.Name, seen.Name)
-	keep(&m.Workflow, seen.Workflow)
-	keep(&m.URL, seen.URL)
-	keep(&m.Conclusion, seen.Conclusion)
-	keep(&m.Runner, seen.Runner)
-	if m.Run == 0 {
-		m.Run = seen.Run
-	}
-	if m.Attempt == 0 {
-		m.Attempt = seen.Attempt
-	}
-	if len(m.Labels) == 0 {
+	m := j.sane()
+	m.Status = max(m.Status, seen.Status)
+	m.Run, m.Attempt = max(m.Run, seen.Run), max(m.Attempt, seen.Attempt)
+	m.Repo, m.Name, m.Workflow = max(m.Repo, seen.Repo), max(m.Name, seen.Name), max(m.Workflow, seen.Workflow)
+	m.URL, m.Conclusion, m.Runner = max(m.URL, seen.URL), max(m.Conclusion, seen.Conclusion), max(m.Runner, seen.Runner)
+	if slices.Compare(m.Labels, seen.Labels) < 0 {
 		m.Labels = seen.Labels
 	}
-	keepTime(&m.Created, seen.Created)
-	keepTime(&m.Started, seen.Started)
-	keepTime(&m.Ended, seen.Ended)
-	return m, !m.same(old)
+	m.Created, m.Started, m.Ended = earlier(m.Created, seen.Created), earlier(m.Started, seen.Started), earlier(m.Ended, seen.Ended)
+	return m, !m.same(j)
+}
+
+// sane leaves out what an observation says of a later status than its own:
+// GitHub's queued events carry a start time, and some the name of a runner
+// (workflow_job.queued.5 of its webhook examples).
+func (j Job) sane() Job {
+	if j.Status < InProgress {
+		j.Runner, j.Started = "", time.Time{}
+	}
+	if j.Status < Completed {
+		j.Conclusion, j.Ended = "", time.Time{}
+	}
+	return j
 }
 
 func (j Job) same(o Job) bool {
 	return j.Status == o.Status && j.Repo == o.Repo && j.Name == o.Name &&
 		j.Workflow == o.Workflow && j.URL == o.URL && j.Conclusion == o.Conclusion &&
 		j.Runner == o.Runner && j.Run == o.Run && j.Attempt == o.Attempt &&
-		len(j.Labels) == len(o.Labels) && j.Created.Equal(o.Created) &&
+		slices.Equal(j.Labels, o.Labels) && j.Created.Equal(o.Created) &&
 		j.Started.Equal(o.Started) && j.Ended.Equal(o.Ended)
 }
 
-func keep(have *string, seen string) {
-	if *have == "" {
-		*have = seen
+// earlier returns the earlier of two times, of which the zero time is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
 	}
-}
-
-func keepTime(have *time.Time, seen time.Time) {
-	if have.IsZero() {
-		*have = seen
-	}
+	return a
 }

@@ -11,8 +11,9 @@ import (
 // desired, and when to decide again at the latest if nothing new is seen
 // before (zero: only when something is).
 //
-// Actions come in the order in which they should be started. An action that
-// is under way (Runner.Pending) is never repeated.
+// Actions come in the order in which they should be started: what a waiting
+// job gains most from first. An action that is under way (Runner.Pending) is
+// never repeated. Neither argument is changed.
 func Plan(want Desired, have Observed, now time.Time) ([]Action, time.Time) {
 	p := newPass(want, have, now)
 	p.run()
@@ -31,11 +32,16 @@ type pass struct {
 
 	pools   []*pool // by name
 	byName  map[string]*pool
+	running map[string]*Job // jobs in progress, by the name of their runner
 	groups  []*group
+	queue   []waiting // all queued jobs, oldest first
+	blocked []waiting // those that cannot be served now, oldest first
+	doomed  []doom
 	room    room
+	holds   map[holdKey]*Hold // those found so far; nil: none
 	actions []Action
 	next    time.Time
-	explain *verdict // of one job, when asked for
+	told    map[JobID]string // what is said of each queued job, when asked for
 }
 
 // pool is a desired pool and what there is of it.
@@ -43,24 +49,44 @@ type pool struct {
 	Pool
 	ref      Ref        // the template version it uses now
 	replicas []Template // of that version, on its nodes
-	listen   int        // launching or idle runners that a job could still take
-	spares   []*Runner  // usable ones not promised yet, oldest first
-	coming   int        // clones under way not promised yet
+	full     string     // why nothing more can be cloned now, once that is known
+	listen   int        // idle runners that a job could still take
+	soon     int        // runners that will listen shortly, or took a job we have not heard of
 	idle     []*Runner
-	stale    []*Runner // spares of another template version
+
+	spares []*Runner // usable ones not promised yet, oldest first
+	later  []*Runner // those of them that cannot be launched just now
+	held   string    // why
+	stuck  []*Runner // those of them that cannot be launched where they are
+	barred string    // why
+	rest   []*Runner // those that no action may touch before a time
+	coming int       // clones under way not promised yet
+
+	stale     []*Runner // spares of another template version
+	replacing bool      // a stale spare is leaving, or a clone is under way
 }
 
 func newPass(want Desired, have Observed, now time.Time) *pass {
-	p := &pass{want: want, have: have, now: now, byName: make(map[string]*pool, len(want.Pools))}
+	p := &pass{
+		want: want, have: have, now: now, byName: make(map[string]*pool, len(want.Pools)),
+		running: map[string]*Job{}, holds: map[holdKey]*Hold{}, room: newRoom(want.Limits, have),
+	}
 	for _, w := range want.Pools {
+		if p.byName[w.Name] != nil {
+			continue // a second pool of the same name would undo what the first one does
+		}
+		w.Spare = max(0, min(w.Spare, w.Max))
+		w.Timeouts = w.Timeouts.orFallback()
 		q := &pool{Pool: w}
+		q.ref, q.replicas = p.room.replicas(w, have.Templates)
 		p.pools = append(p.pools, q)
 		p.byName[w.Name] = q
 	}
 	slices.SortFunc(p.pools, func(a, b *pool) int { return cmp.Compare(a.Name, b.Name) })
-	p.room = newRoom(want.Limits, have)
-	for _, q := range p.pools {
-		q.ref, q.replicas = p.room.replicas(q.Pool, have.Templates)
+	for i := range have.Jobs {
+		if j := &have.Jobs[i]; j.Status == InProgress && j.Runner != "" {
+			p.running[j.Runner] = j
+		}
 	}
 	return p
 }
@@ -71,32 +97,30 @@ func (p *pass) run() {
 	}
 	for _, q := range p.pools {
 		slices.SortFunc(q.spares, olderSpare)
+		slices.SortFunc(q.stale, olderSpare)
 	}
 	p.group()
 	p.supply()
 	p.serve()
 	p.retireIdle()
+	p.clear()
+	p.makeRoom()
 	p.replaceStale()
 	p.keepSpares()
-	slices.SortStableFunc(p.actions, func(a, b Action) int { return cmp.Compare(urgency(a), urgency(b)) })
-}
-
-// urgency puts what a waiting job gains most from first.
-func urgency(a Action) int {
-	switch a.Kind {
-	case Launch:
-		return 0
-	case Clone:
-		return 1
-	default:
-		return 2
-	}
 }
 
 // sort books one runner: as supply, or for its clean-up.
 func (p *pass) sort(r *Runner) {
 	q := p.byName[r.Pool]
-	switch phase := r.Phase(); phase {
+	phase := r.Phase()
+	if p.running[r.Name] != nil && r.mayRun() {
+		// The job table heard of it before the runner did.
+		phase = Busy
+	}
+	if phase == Done || r.Pending == Destroy {
+		p.room.leaves(r)
+	}
+	switch phase {
 	case Cloning:
 		p.cloning(q, r)
 	case Spare:
@@ -106,7 +130,7 @@ func (p *pass) sort(r *Runner) {
 	case Idle:
 		p.idling(q, r)
 	case Busy:
-		p.busy(r)
+		p.busy(q, r)
 	case Done:
 		p.clean(r)
 	case Gone:
@@ -131,19 +155,60 @@ func (p *pass) passed(deadline time.Time) bool {
 	return true
 }
 
-// held finds the hold that forbids a kind of action now.
-func (p *pass) held(k Kind, pool, node string, scope Scope) (Hold, bool) {
-	for _, h := range p.have.Holds {
-		if (h.Kind == None || h.Kind == k) && (h.Pool == "" || h.Pool == pool) &&
-			(h.Node == "" || h.Node == node) && (h.Scope == "" || h.Scope == scope) && !p.passed(h.Until) {
-			return h, true
+type holdKey struct {
+	kind       Kind
+	pool, node string
+}
+
+// hold finds what forbids a kind of action of a pool on a node now. Of several
+// it takes one for all nodes first, then the longest.
+func (p *pass) hold(k Kind, q *pool, node string) *Hold {
+	key := holdKey{k, q.Name, node}
+	if h, known := p.holds[key]; known {
+		return h
+	}
+	var best *Hold
+	for i := range p.have.Holds {
+		h := &p.have.Holds[i]
+		if h.forbids(k, q, node) && !p.passed(h.Until) && (best == nil || h.outweighs(best)) {
+			best = h
 		}
 	}
-	return Hold{}, false
+	p.holds[key] = best
+	return best
+}
+
+func (h *Hold) forbids(k Kind, q *pool, node string) bool {
+	return (h.Kind == None || h.Kind == k) && (h.Pool == "" || h.Pool == q.Name) &&
+		(h.Node == "" || h.Node == node) && (h.Scope == "" || h.Scope == q.Scope)
+}
+
+func (h *Hold) outweighs(o *Hold) bool {
+	if (h.Node == "") != (o.Node == "") {
+		return h.Node == ""
+	}
+	return h.Until.After(o.Until)
 }
 
 func olderSpare(a, b *Runner) int {
-	return cmp.Or(a.Cloned.Compare(b.Cloned), cmp.Compare(a.VMID, b.VMID))
+	return cmp.Or(a.Cloned.Compare(b.Cloned), cmp.Compare(a.VMID, b.VMID), cmp.Compare(a.Name, b.Name))
 }
 
 func labelText(labels []string) string { return "[" + strings.Join(labels, " ") + "]" }
+
+// first returns the first time that is known.
+func first(times ...time.Time) time.Time {
+	for _, t := range times {
+		if !t.IsZero() {
+			return t
+		}
+	}
+	return time.Time{}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

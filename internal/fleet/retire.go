@@ -2,13 +2,31 @@ package fleet
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
-// fallback are the deadlines of runners whose pool is no longer desired.
+// fallback are the deadlines of runners whose pool is no longer desired. Its
+// own hard limit of a job is not known any more: GitHub's is 5 days on a
+// self-hosted runner.
 var fallback = Timeouts{
 	Clone: 5 * time.Minute, Launch: time.Minute, Register: time.Minute,
-	Idle: 5 * time.Minute, Job: 6 * time.Hour,
+	Idle: 5 * time.Minute, Job: 5 * 24 * time.Hour,
+}
+
+// orFallback replaces what is not set: no deadline may pass at once.
+func (t Timeouts) orFallback() Timeouts {
+	set := func(d *time.Duration, to time.Duration) {
+		if *d <= 0 {
+			*d = to
+		}
+	}
+	set(&t.Clone, fallback.Clone)
+	set(&t.Launch, fallback.Launch)
+	set(&t.Register, fallback.Register)
+	set(&t.Idle, fallback.Idle)
+	set(&t.Job, fallback.Job)
+	return t
 }
 
 func (p *pass) timeouts(r *Runner) Timeouts {
@@ -18,110 +36,194 @@ func (p *pass) timeouts(r *Runner) Timeouts {
 	return fallback
 }
 
-// ready reports whether an action on the runner may be decided now.
+// ready reports whether an action on the runner may be decided now: none is
+// under way, and what is seen of its container is what is.
 func (p *pass) ready(r *Runner) bool {
-	return r.Pending == None && r.Container != Unseen && p.passed(r.Retry)
+	return r.Pending == None && r.Container != Unseen &&
+		(r.Container == Absent || p.room.online[r.Node]) && p.passed(r.Retry)
+}
+
+// expired reports whether a limit since a time is over, and else asks for a
+// pass then. What began at a time that nobody knows does not expire.
+func (p *pass) expired(since time.Time, limit time.Duration) bool {
+	return !since.IsZero() && p.passed(since.Add(limit))
 }
 
 func (p *pass) on(k Kind, r *Runner, format string, args ...any) {
 	p.do(Action{Kind: k, Pool: r.Pool, Runner: r.Name, Node: r.Node, Reason: fmt.Sprintf(format, args...)})
 }
 
-// cloning waits for a clone, or gives up one that nobody works on any more.
-func (p *pass) cloning(q *pool, r *Runner) {
-	if q != nil && !q.Drained && (r.Pending == Clone || !p.expired(r.Created, p.timeouts(r).Clone)) {
-		q.coming++
-	}
-	if p.ready(r) && p.passed(r.Created.Add(p.timeouts(r).Clone)) {
-		p.destroy(r, "not cloned within %s", p.timeouts(r).Clone)
+// doom is a clean-up that waits until the jobs have been served.
+type doom struct {
+	kind   Kind
+	runner *Runner
+	format string
+	args   []any
+}
+
+func (p *pass) doom(k Kind, r *Runner, format string, args ...any) {
+	p.doomed = append(p.doomed, doom{k, r, format, args})
+}
+
+// clear decides the clean-up, as far as the nodes have room for tasks.
+func (p *pass) clear() {
+	for _, d := range p.doomed {
+		if d.kind == Destroy {
+			p.room.leaves(d.runner)
+			p.destroy(d.runner, d.format, d.args...)
+		} else {
+			p.on(d.kind, d.runner, d.format, d.args...)
+		}
 	}
 }
 
-func (p *pass) expired(since time.Time, limit time.Duration) bool {
-	return !p.now.Before(since.Add(limit))
+// destroy decides to remove a container if its node has room for one more task.
+func (p *pass) destroy(r *Runner, format string, args ...any) bool {
+	ok := p.room.online[r.Node] && p.room.task(r.Node, r.Storage)
+	if ok {
+		p.on(Destroy, r, format, args...)
+	}
+	return ok
+}
+
+// cloning waits for a clone, or gives up one that nobody works on any more.
+func (p *pass) cloning(q *pool, r *Runner) {
+	limit := p.timeouts(r).Clone
+	late := p.expired(r.Created, limit)
+	switch {
+	case late && p.ready(r):
+		p.doom(Destroy, r, "not cloned within %s", limit)
+	case late || r.Pending == Deregister || r.Pending == Destroy || q == nil || q.Drained:
+	case q.stales(r):
+		q.replacing = true
+	default:
+		q.replacing = true
+		q.coming++
+	}
+}
+
+// stales reports whether the runner is of another template version.
+func (q *pool) stales(r *Runner) bool {
+	known := r.Template.Family != ""
+	return known && (r.Template.Family != q.ref.Family || q.ref.Version != "" && r.Template.Version != q.ref.Version)
 }
 
 // spare offers a stopped container to demand, or clears it away.
 func (p *pass) spare(q *pool, r *Runner) {
+	if r.Pending != None || r.Container != Stopped {
+		if q != nil && r.Pending == Destroy && q.stales(r) {
+			q.replacing = true
+		}
+		return // its clone task has not released it yet, or its node does not answer
+	}
+	ready := p.ready(r)
 	switch {
-	case r.Container == Unseen || r.Pending != None:
-	case q == nil:
-		p.destroyReady(r, "pool %s is gone", r.Pool)
-	case q.Drained:
-		p.destroyReady(r, "pool %s is drained", r.Pool)
-	case r.Container == Running:
-		p.destroyReady(r, "runs without a JIT config")
-	case r.Container == Creating:
-		// Its clone task has not released it yet.
+	case q == nil && ready:
+		p.doom(Destroy, r, "pool %s is gone", r.Pool)
+	case q == nil || !p.room.online[r.Node]:
+	case q.Drained && ready:
+		p.doom(Destroy, r, "pool %s is drained", r.Pool)
 	case r.Registration != Unregistered:
 		// A mint that was thought to have failed did not: never use the name again.
 		p.abandon(r, r.Created, "registered before its launch")
-	case !p.passed(r.Retry):
-	case q.ref.Version != "" && r.Template != q.ref:
+	case !ready:
+		q.rest = append(q.rest, r)
+	case q.stales(r):
 		q.stale = append(q.stale, r)
 	default:
 		q.spares = append(q.spares, r)
 	}
 }
 
-func (p *pass) destroyReady(r *Runner, format string, args ...any) {
-	if p.ready(r) {
-		p.destroy(r, format, args...)
-	}
-}
-
-// launching waits until the runner listens, or gives it up.
+// launching waits until the runner listens, or gives it up. One that is
+// stopped was not even started, and one that runs without our knowing why was
+// launched before we lost our memory.
 func (p *pass) launching(q *pool, r *Runner) {
 	t := p.timeouts(r)
-	deadline := r.Launched.Add(t.Launch + t.Register)
-	if !r.Started.IsZero() {
-		deadline = r.Started.Add(t.Register)
+	since := first(r.Started, r.Launched, r.Cloned, r.Created)
+	limit, what := t.Launch+t.Register, "not listening %s after its launch"
+	switch {
+	case !r.Started.IsZero():
+		limit, what = t.Register, "not listening %s after its start"
+	case r.Container == Stopped:
+		limit, what = t.Launch, "not started %s after its launch"
 	}
-	if p.now.Before(deadline) || r.Pending == Launch {
-		p.at(deadline)
-		if q != nil && r.Pending != Deregister {
-			q.listen++
+	if p.expired(since, limit) {
+		if r.Pending != Launch {
+			p.abandon(r, since.Add(limit), what, limit)
 		}
 		return
 	}
-	p.abandon(r, deadline, "not listening %s after its start", t.Register)
+	if q.supplies(r) {
+		q.soon++
+	}
 }
 
-// idling offers a listening runner to demand. One that GitHub no longer knows
-// gets no job any more, though its listener may go on for ever
-// (actions/runner#4617).
+// supplies reports whether a registered runner can take a job of its pool.
+func (q *pool) supplies(r *Runner) bool {
+	return q != nil && r.Pending != Deregister && r.Pending != Destroy && (r.Scope == q.Scope || r.Scope == "")
+}
+
+// idling offers a listening runner to demand, unless it cannot get a job.
 func (p *pass) idling(q *pool, r *Runner) {
-	if r.Pending != None {
-		return
-	}
 	ev := p.have.Evidence[r.Scope]
-	if r.Registration == Unregistered && ev.Registrations.After(r.Listened) {
-		p.abandon(r, r.Listened, "GitHub removed its registration")
-		return
+	since := first(r.Listened, r.Started, r.Launched, r.Created)
+	limit := p.timeouts(r).Idle
+	fresh := !ev.Registrations.After(since)
+	switch {
+	case r.Pending == Deregister || r.Pending == Destroy:
+	case r.Registration == Unregistered && !fresh:
+		// Its listener may go on for ever (actions/runner#4617).
+		p.abandon(r, since, "GitHub removed its registration")
+	case q == nil:
+		p.abandon(r, since, "pool %s is gone", r.Pool)
+	case !q.supplies(r):
+		p.abandon(r, since, "registered with %s, but pool %s is of %s", r.Scope, q.Name, q.Scope)
+	case r.Registration == Offline && !fresh:
+		if p.expired(since, limit) {
+			p.abandon(r, since.Add(limit), "offline at GitHub, no job within %s", limit)
+		}
+	case p.expired(since, 2*limit):
+		// Queued jobs that fit it did not reach it: it may never get one.
+		p.abandon(r, since.Add(2*limit), "no job taken in %s of listening", 2*limit)
+	default:
+		q.idle = append(q.idle, r)
+		q.listen++
 	}
-	if q == nil {
-		p.abandon(r, r.Listened, "pool %s is gone", r.Pool)
-		return
+}
+
+// retireIdle gives up listening runners that no queued job needs and whose
+// time is over. What supply left over in listen is surplus.
+func (p *pass) retireIdle() {
+	for _, q := range p.pools {
+		slices.SortFunc(q.idle, func(a, b *Runner) int { return first(a.Listened, a.Started).Compare(first(b.Listened, b.Started)) })
+		for _, r := range q.idle[:q.listen] {
+			since := first(r.Listened, r.Started, r.Launched, r.Created)
+			if q.Drained {
+				p.abandon(r, since, "pool %s is drained", q.Name)
+			} else if limit := q.Timeouts.Idle; p.expired(since, limit) {
+				p.abandon(r, since.Add(limit), "no job within %s", limit)
+			}
+		}
 	}
-	stuck := r.Listened.Add(2 * q.Timeouts.Idle)
-	if p.expired(r.Listened, 2*q.Timeouts.Idle) {
-		p.abandon(r, stuck, "no job taken in %s of listening", 2*q.Timeouts.Idle)
-		return
-	}
-	p.at(stuck)
-	q.idle = append(q.idle, r)
-	q.listen++
 }
 
 // busy leaves a runner alone until its job's hard limit.
-func (p *pass) busy(r *Runner) {
-	limit := p.timeouts(r).Job
-	since := r.Took
-	if since.IsZero() {
-		since = later(r.Listened, r.Launched)
+func (p *pass) busy(q *pool, r *Runner) {
+	j := p.running[r.Name]
+	started := r.Took
+	if j != nil {
+		started = first(r.Took, j.Started)
 	}
-	if p.ready(r) && p.passed(since.Add(limit)) {
-		p.destroy(r, "its job ran longer than %s", limit)
+	since := first(started, later(r.Listened, r.Launched), r.Started, r.Created)
+	limit := p.timeouts(r).Job
+	if p.expired(since, limit) && p.ready(r) {
+		p.doom(Destroy, r, "its job ran longer than %s", limit)
+	}
+	// Which job it took is not known until the next look at the jobs: until
+	// then one that seems queued is the one it runs.
+	if r.Job == 0 && j == nil && q.supplies(r) && !p.have.Evidence[r.Scope].Jobs.After(since) {
+		q.soon++
 	}
 }
 
@@ -136,20 +238,21 @@ func (p *pass) clean(r *Runner) {
 	if why == "" {
 		why = "its job is over"
 	}
-	cleared := r.cleared(p.have.Evidence[r.Scope])
 	switch {
-	case r.Container == Absent && r.Registration != Unregistered:
-		p.on(Deregister, r, "%s, and its container is gone", why)
-	case r.Container == Absent:
+	case r.Container == Absent && r.Registration == Unregistered:
 		// Gone once a listing of registrations shows nothing of it.
+	case r.Container == Absent && !r.over():
+		p.abandon(r, first(r.Started, r.Launched, r.Created), "a registration without a container")
+	case r.Container == Absent:
+		p.doom(Deregister, r, "%s, and its container is gone", why)
 	case !r.Ended.IsZero() && r.Container == Running:
 		if p.passed(r.Ended.Add(ExitGrace)) {
-			p.destroy(r, "%s, and it has not powered off", why)
+			p.doom(Destroy, r, "%s, and it has not powered off", why)
 		}
-	case r.Ended.IsZero() && !cleared:
-		p.on(Deregister, r, "%s", why)
+	case r.Ended.IsZero() && !r.cleared(p.have.Evidence[r.Scope]):
+		p.doom(Deregister, r, "%s", why)
 	default:
-		p.destroy(r, "%s", why)
+		p.doom(Destroy, r, "%s", why)
 	}
 }
 
@@ -159,22 +262,7 @@ func (p *pass) clean(r *Runner) {
 // shown nothing on it: GitHub's busy flag alone lies (actions/runner#4422).
 func (p *pass) abandon(r *Runner, deadline time.Time, format string, args ...any) {
 	ev := p.have.Evidence[r.Scope]
-	if !ev.Jobs.After(deadline) || !ev.Registrations.After(deadline) || !p.ready(r) {
-		return
+	if ev.Jobs.After(deadline) && ev.Registrations.After(deadline) && p.ready(r) {
+		p.doom(Deregister, r, format, args...)
 	}
-	p.on(Deregister, r, format, args...)
-}
-
-// destroy decides to remove a container if its node has room for one more task.
-func (p *pass) destroy(r *Runner, format string, args ...any) {
-	if p.room.task(r.Node, r.Storage) {
-		p.on(Destroy, r, format, args...)
-	}
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

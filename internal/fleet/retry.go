@@ -17,11 +17,14 @@ func (r Retry) Delay(failures int, seed uint64) time.Duration {
 	if failures <= 0 {
 		return 0
 	}
-	d := r.Min
-	for i := 1; i < failures && d < r.Max; i++ {
-		d *= 2
+	d := max(0, min(r.Min, r.Max))
+	for i := 1; i < failures && 0 < d && d < r.Max; i++ {
+		if d > r.Max/2 {
+			d = r.Max
+		} else {
+			d *= 2
+		}
 	}
-	d = min(d, r.Max)
 	seed ^= uint64(failures) * 0x9e3779b97f4a7c15
 	seed ^= seed >> 31
 	seed *= 0xbf58476d1ce4e5b9

@@ -3,27 +3,50 @@ package fleet
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
+
+// spot is a pool on a node, or a storage on a node.
+type spot struct{ node, of string }
+
+// books count the containers that take a place.
+type books struct {
+	total int
+	node  map[string]int
+	pool  map[string]int
+	share map[spot]int // of a pool on a node
+}
+
+func (b *books) add(pool, node string, n int) {
+	b.total += n
+	b.node[node] += n
+	b.pool[pool] += n
+	b.share[spot{node, pool}] += n
+}
+
+func (b *books) copy() books {
+	return books{b.total, maps.Clone(b.node), maps.Clone(b.pool), maps.Clone(b.share)}
+}
 
 // room keeps the books of every limit during a pass.
 type room struct {
 	limits  Limits
 	online  map[string]bool
-	total   int
-	node    map[string]int
-	pool    map[string]int
-	share   map[[2]string]int // pool, node
-	tasks   map[string]int    // by node
-	stores  map[[2]string]int // node, storage
-	cloning map[VMID]bool     // replicas that are being cloned
+	now     books            // what takes a place
+	soon    books            // the same once what is leaving has left and what jobs wait for has come
+	tasks   map[string]int   // by node
+	stores  map[spot]int     // by storage
+	cloning map[VMID]bool    // replicas that are being cloned
+	left    map[*Runner]bool // booked as leaving
 }
 
 func newRoom(limits Limits, have Observed) room {
 	m := room{
-		limits: limits, online: make(map[string]bool, len(have.Nodes)), node: map[string]int{}, pool: map[string]int{},
-		share: map[[2]string]int{}, tasks: map[string]int{}, stores: map[[2]string]int{}, cloning: map[VMID]bool{},
+		limits: limits, online: make(map[string]bool, len(have.Nodes)),
+		now:   books{node: map[string]int{}, pool: map[string]int{}, share: map[spot]int{}},
+		tasks: map[string]int{}, stores: map[spot]int{}, cloning: map[VMID]bool{}, left: map[*Runner]bool{},
 	}
 	for _, n := range have.Nodes {
 		m.online[n.Name] = n.Online
@@ -31,7 +54,7 @@ func newRoom(limits Limits, have Observed) room {
 	for i := range have.Runners {
 		r := &have.Runners[i]
 		if r.Counts() {
-			m.add(r.Pool, r.Node)
+			m.now.add(r.Pool, r.Node, 1)
 		}
 		if r.Pending == Clone {
 			m.cloning[r.Source] = true
@@ -40,17 +63,19 @@ func newRoom(limits Limits, have Observed) room {
 			m.tasks[r.Node]++
 		}
 		if r.Pending == Clone || r.Pending == Destroy {
-			m.stores[[2]string{r.Node, r.Storage}]++
+			m.stores[spot{r.Node, r.Storage}]++
 		}
 	}
+	m.soon = m.now.copy()
 	return m
 }
 
-func (m *room) add(pool, node string) {
-	m.total++
-	m.node[node]++
-	m.pool[pool]++
-	m.share[[2]string{pool, node}]++
+// leaves books that a container is about to go, if its node lets it.
+func (m *room) leaves(r *Runner) {
+	if r.Counts() && r.Container != Unseen && m.online[r.Node] && !m.left[r] {
+		m.left[r] = true
+		m.soon.add(r.Pool, r.Node, -1)
+	}
 }
 
 // start books a task that uses no storage lock, if the node may have one more.
@@ -64,7 +89,7 @@ func (m *room) start(node string) bool {
 
 // task books a task that holds the lock of a storage.
 func (m *room) task(node, storage string) bool {
-	key := [2]string{node, storage}
+	key := spot{node, storage}
 	if m.limits.StoreTasks > 0 && m.stores[key] >= m.limits.StoreTasks || !m.start(node) {
 		return false
 	}
@@ -73,90 +98,138 @@ func (m *room) task(node, storage string) bool {
 }
 
 // replicas resolves a pool's template to one version and lists its replicas on
-// the nodes that the pool may use.
+// the nodes that the pool may use. The newest version is the newest one on a
+// node that is online, if there is any.
 func (m *room) replicas(q Pool, all []Template) (Ref, []Template) {
-	ref := q.Template
-	var found []Template
+	var usable, online []Template
 	for _, t := range all {
-		if t.Family != ref.Family || len(q.Nodes) > 0 && !slices.Contains(q.Nodes, t.Node) {
+		if t.Family != q.Template.Family || len(q.Nodes) > 0 && !slices.Contains(q.Nodes, t.Node) {
 			continue
 		}
-		if q.Template.Version == "" && (ref.Version == "" || Newer(t.Version, ref.Version)) {
-			ref.Version, found = t.Version, nil
-		}
-		if t.Version == ref.Version {
-			found = append(found, t)
+		usable = append(usable, t)
+		if m.online[t.Node] {
+			online = append(online, t)
 		}
 	}
-	slices.SortFunc(found, func(a, b Template) int { return cmp.Compare(a.VMID, b.VMID) })
+	ref := q.Template
+	if ref.Version == "" && len(online) > 0 {
+		ref.Version = newest(online)
+	} else if ref.Version == "" {
+		ref.Version = newest(usable)
+	}
+	found := slices.DeleteFunc(usable, func(t Template) bool { return t.Version != ref.Version })
+	slices.SortFunc(found, func(a, b Template) int { return cmp.Or(cmp.Compare(a.VMID, b.VMID), cmp.Compare(a.Node, b.Node)) })
 	return ref, found
 }
 
-// clone books a clone for a pool, or says what forbids it.
-func (p *pass) clone(q *pool, reason func() string) (bool, string) {
-	t, why := p.pick(q)
-	if why != "" {
-		return false, why
+func newest(list []Template) string {
+	version := ""
+	for _, t := range list {
+		if version == "" || Newer(t.Version, version) {
+			version = t.Version
+		}
 	}
-	p.room.cloning[t.VMID] = true
-	p.room.add(q.Name, t.Node)
-	p.do(Action{Kind: Clone, Pool: q.Name, Template: t.VMID, Node: t.Node, Reason: reason()})
-	return true, ""
+	return version
 }
 
-// pick chooses the replica to clone: on the node with the fewest containers.
-func (p *pass) pick(q *pool) (Template, string) {
+// clone books a clone of a replica that pick chose.
+func (p *pass) clone(q *pool, t Template, reason string) {
 	m := &p.room
-	switch {
-	case len(q.replicas) == 0:
-		return Template{}, fmt.Sprintf("pool %s: no template %s on its nodes", q.Name, q.Template)
-	case m.pool[q.Name] >= q.Max:
-		return Template{}, fmt.Sprintf("pool %s is full: %d of %d", q.Name, m.pool[q.Name], q.Max)
-	case m.limits.Max > 0 && m.total >= m.limits.Max:
-		return Template{}, fmt.Sprintf("all pools together are full: %d of %d", m.total, m.limits.Max)
+	q.replacing = true
+	m.cloning[t.VMID] = true
+	m.task(t.Node, t.Storage)
+	m.now.add(q.Name, t.Node, 1)
+	m.soon.add(q.Name, t.Node, 1)
+	p.do(Action{Kind: Clone, Pool: q.Name, Template: t.VMID, Node: t.Node, Reason: reason})
+}
+
+// pick chooses the replica to clone, on the node with the fewest containers,
+// or says what forbids all of them. What is forbidden once stays so for the
+// pass.
+func (p *pass) pick(q *pool) (Template, string) {
+	if q.full != "" {
+		return Template{}, q.full
+	}
+	if len(q.replicas) == 0 {
+		q.full = fmt.Sprintf("pool %s: no template %s on its nodes", q.Name, q.Template)
 	}
 	var best *Template
-	why := ""
 	for i := range q.replicas {
 		t := &q.replicas[i]
-		if best != nil && m.node[best.Node] <= m.node[t.Node] {
+		if best != nil && p.room.now.node[best.Node] <= p.room.now.node[t.Node] {
 			continue
 		}
-		if reason := p.refuses(q, t); reason != "" {
-			why = cmp.Or(why, reason)
-			continue
+		if why := p.refuses(q, t); why == nil {
+			best = t
+		} else if best == nil && q.full == "" {
+			q.full = why()
 		}
-		best = t
 	}
 	if best == nil {
-		return Template{}, why
+		return Template{}, q.full
 	}
-	m.task(best.Node, best.Storage)
+	q.full = ""
 	return *best, ""
 }
 
-// refuses says why a replica cannot be cloned now.
-func (p *pass) refuses(q *pool, t *Template) string {
-	m := &p.room
+// reason is a sentence that is put together only when somebody reads it.
+type reason func() string
+
+// refuses says why a replica cannot be cloned now; nil: it can.
+func (p *pass) refuses(q *pool, t *Template) reason {
+	if why := p.room.lacks(&p.room.now, q, t); why != nil {
+		return why
+	}
+	if why := p.bars(q, t); why != nil {
+		return why
+	}
+	return p.room.hinders(t)
+}
+
+// lacks says which limit on containers leaves no place for one more of t.
+func (m *room) lacks(b *books, q *pool, t *Template) reason {
+	switch n := t.Node; {
+	case b.pool[q.Name] >= q.Max:
+		return func() string { return fmt.Sprintf("pool %s is full: %d of %d", q.Name, b.pool[q.Name], q.Max) }
+	case q.PerNode > 0 && b.share[spot{n, q.Name}] >= q.PerNode:
+		return func() string { return fmt.Sprintf("pool %s is full on node %s: %d", q.Name, n, q.PerNode) }
+	case m.limits.Max > 0 && b.total >= m.limits.Max:
+		return func() string { return fmt.Sprintf("all pools together are full: %d of %d", b.total, m.limits.Max) }
+	case m.limits.PerNode > 0 && b.node[n] >= m.limits.PerNode:
+		return func() string { return fmt.Sprintf("node %s is full: %d of %d", n, b.node[n], m.limits.PerNode) }
+	}
+	return nil
+}
+
+// bars says what forbids a clone of t for longer than a task takes.
+func (p *pass) bars(q *pool, t *Template) reason {
+	if !p.room.online[t.Node] {
+		return func() string { return fmt.Sprintf("node %s is offline", t.Node) }
+	}
+	if h := p.hold(Clone, q, t.Node); h != nil {
+		return func() string {
+			return fmt.Sprintf("pool %s clones nothing on %s until %s: %s", q.Name, t.Node, clock(h.Until), h.Reason)
+		}
+	}
+	return nil
+}
+
+// hinders says which task has to end before t can be cloned.
+func (m *room) hinders(t *Template) reason {
 	switch {
-	case !m.online[t.Node]:
-		return fmt.Sprintf("node %s is offline", t.Node)
-	case m.limits.PerNode > 0 && m.node[t.Node] >= m.limits.PerNode:
-		return fmt.Sprintf("node %s is full: %d of %d", t.Node, m.node[t.Node], m.limits.PerNode)
-	case q.PerNode > 0 && m.share[[2]string{q.Name, t.Node}] >= q.PerNode:
-		return fmt.Sprintf("pool %s is full on node %s: %d", q.Name, t.Node, q.PerNode)
 	case t.Locked || m.cloning[t.VMID]:
 		// Proxmox locks the source for as long as the clone's task runs.
-		return fmt.Sprintf("template %s on %s is being cloned, one clone at a time", t.Ref, t.Node)
+		return func() string {
+			return fmt.Sprintf("template %s on %s is being cloned, one clone at a time", t.Ref, t.Node)
+		}
 	case m.limits.NodeTasks > 0 && m.tasks[t.Node] >= m.limits.NodeTasks:
-		return fmt.Sprintf("node %s has as many tasks at work as it may", t.Node)
-	case m.limits.StoreTasks > 0 && m.stores[[2]string{t.Node, t.Storage}] >= m.limits.StoreTasks:
-		return fmt.Sprintf("storage %s of %s has as many tasks at work as it may", t.Storage, t.Node)
+		return func() string { return fmt.Sprintf("node %s has as many tasks at work as it may", t.Node) }
+	case m.limits.StoreTasks > 0 && m.stores[spot{t.Node, t.Storage}] >= m.limits.StoreTasks:
+		return func() string {
+			return fmt.Sprintf("storage %s of %s has as many tasks at work as it may", t.Storage, t.Node)
+		}
 	}
-	if h, yes := p.held(Clone, q.Name, t.Node, q.Scope); yes {
-		return fmt.Sprintf("pool %s clones nothing on %s until %s: %s", q.Name, t.Node, clock(h.Until), h.Reason)
-	}
-	return ""
+	return nil
 }
 
 func clock(t time.Time) string { return t.UTC().Format("15:04:05Z") }

@@ -16,7 +16,7 @@ const (
 
 var containerNames = [...]string{"absent", "creating", "stopped", "running", "unseen"}
 
-func (c Container) String() string { return containerNames[c] }
+func (c Container) String() string { return word(containerNames[:], int(c)) }
 
 // Registration is GitHub's record of a runner as last listed.
 type Registration int
@@ -31,7 +31,7 @@ const (
 
 var registrationNames = [...]string{"unregistered", "offline", "online", "busy"}
 
-func (r Registration) String() string { return registrationNames[r] }
+func (r Registration) String() string { return word(registrationNames[:], int(r)) }
 
 // Runner is one container and one registration with the same name. Times are
 // zero until the thing happened.
@@ -80,22 +80,23 @@ const (
 
 var phaseNames = [...]string{"cloning", "spare", "launching", "idle", "busy", "done", "gone"}
 
-func (p Phase) String() string { return phaseNames[p] }
+func (p Phase) String() string { return word(phaseNames[:], int(p)) }
 
-// Phase derives the phase from what is seen of the runner.
+// Phase derives the phase from what is seen of the runner. What contradicts
+// itself is read as the phase in which less is done to it.
 func (r Runner) Phase() Phase {
 	switch {
-	case r.Container == Absent && r.Registration == Unregistered && r.Pending == None && r.over():
+	case r.vanished():
 		return Gone
 	case r.exited():
 		return Done
-	case r.Job != 0 && r.Ended.IsZero() || r.Registration == BusyFlag && r.Ended.IsZero():
+	case r.Ended.IsZero() && (r.Job != 0 || !r.Took.IsZero() || r.Registration == BusyFlag):
 		return Busy
 	case r.over():
 		return Done
 	case r.Registration == Online || !r.Listened.IsZero():
 		return Idle
-	case !r.Launched.IsZero():
+	case r.Pending == Launch || r.used():
 		return Launching
 	case !r.Cloned.IsZero():
 		return Spare
@@ -106,11 +107,35 @@ func (r Runner) Phase() Phase {
 
 func (r Runner) over() bool { return !r.Spent.IsZero() || !r.Ended.IsZero() }
 
-// exited reports whether the container was launched and runs no longer: no
-// process of a job can be alive in it, whatever GitHub says.
+// used reports whether a JIT config may have been minted for the runner: never
+// launch it again. A container that runs was launched, remembered or not.
+func (r Runner) used() bool {
+	return r.Container == Running || r.Job != 0 || !first(r.Launched, r.Started, r.Listened, r.Took).IsZero()
+}
+
+// vanished reports whether neither container nor registration is there, and
+// none is being made.
+func (r Runner) vanished() bool {
+	return r.Container == Absent && r.Registration == Unregistered && r.Pending == None &&
+		(r.over() || r.used() || !r.Cloned.IsZero())
+}
+
+// exited reports whether the container ran and runs no longer, or is not there
+// at all: no process of a job can be alive in it, whatever GitHub says.
 func (r Runner) exited() bool {
-	down := r.Container == Stopped || r.Container == Absent
-	return down && !r.Launched.IsZero() && r.Pending != Launch && (!r.Started.IsZero() || !r.Spent.IsZero())
+	switch {
+	case r.Pending == Clone || r.Pending == Launch:
+		return false
+	case r.Container == Absent:
+		return r.Registration != Unregistered || r.used()
+	default:
+		return r.Container == Stopped && !first(r.Started, r.Spent).IsZero()
+	}
+}
+
+// mayRun reports whether a process of a job may be alive in the container.
+func (r Runner) mayRun() bool {
+	return r.Ended.IsZero() && r.Container != Absent && !r.exited()
 }
 
 // Forgettable reports whether nothing is left of the runner: its container is
@@ -122,11 +147,14 @@ func (r Runner) Forgettable(ev Evidence) bool {
 // cleared reports whether no registration of the runner can be left: it never
 // had one, we removed it, or a listing after its end does not show it.
 func (r Runner) cleared(ev Evidence) bool {
-	end := later(r.Spent, r.Ended)
+	last := r.Launched
+	for _, t := range [...]time.Time{r.Started, r.Listened, r.Took, r.Ended, r.Spent} {
+		last = later(last, t)
+	}
 	return r.Registration == Unregistered &&
-		(r.Launched.IsZero() || !r.Removed.IsZero() || !end.IsZero() && ev.Registrations.After(end))
+		(!r.used() || !r.Removed.IsZero() || !last.IsZero() && ev.Registrations.After(last))
 }
 
 // Counts reports whether the runner takes a place under the limits: a
 // container counts until it is gone, and from the intent to clone it.
-func (r Runner) Counts() bool { return r.Container != Absent || r.Pending == Clone }
+func (r Runner) Counts() bool { return r.Container != Absent || r.Phase() == Cloning }

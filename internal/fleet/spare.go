@@ -1,101 +1,67 @@
 package fleet
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
+
+// replaceStale removes spares of another template version, one at a time in a
+// pool: they are no use, for a job must run on what the pool asks for, but
+// should the new version turn out not to clone, the way back is short. The
+// next one goes when the clone that replaces the last is there, unless it is
+// itself what leaves no place for that.
+func (p *pass) replaceStale() {
+	for _, q := range p.pools {
+		if len(q.stale) == 0 || q.replacing {
+			continue
+		}
+		r := q.stale[0]
+		n := len(q.spares) + len(q.rest) + len(q.stale) + q.coming
+		over := n > q.Spare && p.passed(r.Cloned.Add(q.Timeouts.Idle))
+		if over || p.clonable(q) && (n >= q.Spare || !p.hasPlace(q)) {
+			if p.destroy(r, "a spare of %s, but the pool uses %s", r.Template, q.ref) {
+				q.stale = q.stale[1:]
+			}
+		}
+	}
+}
+
+// clonable reports whether nothing but tasks keeps a pool from cloning.
+func (p *pass) clonable(q *pool) bool {
+	for i := range q.replicas {
+		if p.bars(q, &q.replicas[i]) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// hasPlace reports whether the limits on containers let a pool clone.
+func (p *pass) hasPlace(q *pool) bool {
+	for i := range q.replicas {
+		if p.room.lacks(&p.room.now, q, &q.replicas[i]) == nil {
+			return true
+		}
+	}
+	return false
+}
 
 // keepSpares clones what is missing of the pools' spares, and destroys what is
 // too many of them once nobody has wanted it for the pool's idle time.
 func (p *pass) keepSpares() {
-	p.makeRoom()
 	for _, q := range p.pools {
 		if q.Drained {
 			continue
 		}
-		for n := len(q.spares) + len(q.stale) + q.coming; n < q.Spare; n++ {
-			reason := func() string { return fmt.Sprintf("spare %d of %d", n+1, q.Spare) }
-			if ok, _ := p.clone(q, reason); !ok {
+		for n := len(q.spares) + len(q.rest) + len(q.stale) + q.coming; n < q.Spare; n++ {
+			t, why := p.pick(q)
+			if why != "" || p.room.lacks(&p.room.soon, q, &t) != nil {
 				break
 			}
+			p.clone(q, t, fmt.Sprintf("spare %d of %d", n+1, q.Spare))
 		}
-		for i := len(q.spares) - 1; i >= q.Spare; i-- {
-			r := q.spares[i]
-			if p.passed(r.Cloned.Add(q.Timeouts.Idle)) {
+		surplus := min(len(q.spares), len(q.spares)+len(q.rest)-q.Spare)
+		for i := len(q.spares) - 1; surplus > 0; i, surplus = i-1, surplus-1 {
+			if r := q.spares[i]; p.passed(r.Cloned.Add(q.Timeouts.Idle)) {
 				p.destroy(r, "one spare too many, unused for %s", q.Timeouts.Idle)
 			}
 		}
 	}
-}
-
-// replaceStale removes spares of another template version, one at a time in a
-// pool, as soon as a replica of the wanted version can be cloned. Until then
-// they are no use: a job must run on what the pool asks for.
-func (p *pass) replaceStale() {
-	for _, q := range p.pools {
-		if len(q.stale) == 0 || len(q.replicas) == 0 {
-			continue
-		}
-		slices.SortFunc(q.stale, olderSpare)
-		r := q.stale[0]
-		if p.room.task(r.Node, r.Storage) {
-			p.on(Destroy, r, "a spare of %s, but the pool uses %s", r.Template, q.ref)
-			q.stale = q.stale[1:]
-		}
-	}
-}
-
-// makeRoom destroys unpromised spares where the limit of all pools together,
-// or of a node, keeps other pools' jobs waiting: one for each such job, less
-// what is leaving already.
-func (p *pass) makeRoom() {
-	leaving := 0
-	for i := range p.have.Runners {
-		r := &p.have.Runners[i]
-		if r.Pending == Destroy || r.Phase() == Done && r.Counts() {
-			leaving++
-		}
-	}
-	for _, g := range p.groups {
-		for _, j := range g.blocked {
-			if leaving > 0 {
-				leaving--
-				continue
-			}
-			q, r := p.inTheWay(g)
-			if r == nil {
-				break
-			}
-			p.destroy(r, "makes room for pool %s: %s", q.Name, jobText(j))
-		}
-	}
-}
-
-// inTheWay takes a spare out of the books that keeps every pool of g from
-// cloning by nothing but a limit which they share.
-func (p *pass) inTheWay(g *group) (*pool, *Runner) {
-	m := &p.room
-	full := m.limits.Max > 0 && m.total >= m.limits.Max
-	for _, q := range g.pools {
-		if len(q.replicas) == 0 || m.pool[q.Name] >= q.Max {
-			continue
-		}
-		for _, other := range p.pools {
-			if other == q {
-				continue
-			}
-			for i, r := range slices.Backward(other.spares) {
-				crowded := m.limits.PerNode > 0 && m.node[r.Node] >= m.limits.PerNode && q.on(r.Node)
-				if full || crowded {
-					other.spares = slices.Delete(other.spares, i, i+1)
-					return q, r
-				}
-			}
-		}
-	}
-	return nil, nil
-}
-
-func (q *pool) on(node string) bool {
-	return slices.ContainsFunc(q.replicas, func(t Template) bool { return t.Node == node })
 }

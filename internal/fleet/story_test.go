@@ -1,0 +1,257 @@
+package fleet
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the stories with what happens now")
+
+// TestStories plays the transcripts of testdata/stories. See the README there.
+func TestStories(t *testing.T) {
+	files, err := filepath.Glob("testdata/stories/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no stories: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := play(string(text))
+			if err != nil {
+				t.Fatalf("%s: %v\n%s", file, err, got)
+			}
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(strings.Split(string(text), "\n"), strings.Split(got, "\n")); diff != "" {
+				t.Errorf("%s (-written +played):\n%s", file, diff)
+			}
+		})
+	}
+}
+
+const mark = "  > " // begins what the story tells; all else is the script
+
+// player plays one story.
+type player struct {
+	*world
+	out   []string
+	fates []fated
+	stays map[string]bool
+}
+
+// fated is what the story says of a coming action.
+type fated struct {
+	kind Kind
+	how  fate
+}
+
+// play runs the script of a story and returns it with what happens.
+func play(text string) (string, error) {
+	p := &player{world: newWorld()}
+	p.log = func(s string) { p.out = append(p.out, mark+s) }
+	p.fate = p.next
+	lines := slices.DeleteFunc(strings.Split(strings.TrimRight(text, "\n"), "\n"), func(l string) bool { return strings.HasPrefix(l, mark) })
+	for n, line := range lines {
+		if err := p.line(line); err != nil {
+			return strings.Join(p.out, "\n"), fmt.Errorf("line %q: %w", lines[n], err)
+		}
+	}
+	return strings.Join(p.out, "\n") + "\n", nil
+}
+
+// line plays one line of the script: at a time, or before the story begins.
+func (p *player) line(line string) error {
+	words := strings.Fields(line)
+	if len(words) == 0 || words[0] == "#" {
+		p.out = append(p.out, line)
+		return nil
+	}
+	at, err := time.ParseDuration(words[0])
+	if err != nil {
+		p.out = append(p.out, line)
+		return p.do(words)
+	}
+	if err := p.until(p.begin.Add(at)); err != nil {
+		return err
+	}
+	p.out = append(p.out, line)
+	if err := p.do(words[1:]); err != nil {
+		return err
+	}
+	if err := p.pass(); err != nil {
+		return err
+	}
+	if !p.wake.IsZero() {
+		p.out = append(p.out, mark+"wake at "+p.wake.Sub(p.begin).String())
+	}
+	return nil
+}
+
+func (p *player) next(k Kind, _ *Runner) fate {
+	for i, f := range p.fates {
+		if f.kind == k {
+			p.fates = slices.Delete(p.fates, i, i+1)
+			return f.how
+		}
+	}
+	return well
+}
+
+// do plays one statement.
+func (p *player) do(words []string) error {
+	verbs := map[string]func([]string) error{
+		"pool": p.setPool, "remove": p.removePool, "node": p.setNode, "template": p.setTemplate, "limits": p.setLimits,
+		"job": p.setJob, "runner": p.setRunner, "next": p.setFate, "hold": p.setHold, "looks": p.setLooks,
+		"look": func([]string) error { p.look(); return nil }, "lasts": p.setDuration,
+		"wait": func([]string) error { return nil }, "explain": p.sayWhy, "crash": p.crash, "secretly": p.secretly, "blocked": p.sayBlocked,
+	}
+	verb := verbs[words[0]]
+	if verb == nil {
+		return fmt.Errorf("no such statement")
+	}
+	return verb(words[1:])
+}
+
+// pairs splits "key=value" words.
+func pairs(words []string, set func(key, value string) error) error {
+	for _, w := range words {
+		key, value, _ := strings.Cut(w, "=")
+		if err := set(key, value); err != nil {
+			return fmt.Errorf("%s: %w", w, err)
+		}
+	}
+	return nil
+}
+
+func number(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func span(s string) time.Duration {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		panic(err)
+	}
+	return d
+}
+
+func ref(s string) Ref {
+	family, version, _ := strings.Cut(s, "@")
+	return Ref{family, version}
+}
+
+func (p *player) setPool(words []string) error {
+	i := slices.IndexFunc(p.want.Pools, func(q Pool) bool { return q.Name == words[0] })
+	if i < 0 {
+		i = len(p.want.Pools)
+		p.want.Pools = append(p.want.Pools, Pool{
+			Name: words[0], Scope: "acme", Labels: []string{"linux"}, Template: Ref{Family: "ubuntu"}, Max: 10,
+			Timeouts: Timeouts{Clone: time.Minute, Launch: 30 * time.Second, Register: 30 * time.Second, Idle: 5 * time.Minute, Job: time.Hour},
+		})
+	}
+	q := &p.want.Pools[i]
+	return pairs(words[1:], func(key, v string) error {
+		switch key {
+		case "scope":
+			q.Scope = Scope(v)
+		case "labels":
+			q.Labels = strings.Split(v, ",")
+		case "template":
+			q.Template = ref(v)
+		case "nodes":
+			q.Nodes = strings.Split(v, ",")
+		case "spare":
+			q.Spare = number(v)
+		case "max":
+			q.Max = number(v)
+		case "per-node":
+			q.PerNode = number(v)
+		case "drained":
+			q.Drained = v != "no"
+		case "idle":
+			q.Timeouts.Idle = span(v)
+		case "job":
+			q.Timeouts.Job = span(v)
+		default:
+			return fmt.Errorf("no such key")
+		}
+		return nil
+	})
+}
+
+func (p *player) removePool(words []string) error {
+	p.want.Pools = slices.DeleteFunc(p.want.Pools, func(q Pool) bool { return q.Name == words[1] })
+	return nil
+}
+
+func (p *player) setNode(words []string) error {
+	i := slices.IndexFunc(p.nodes, func(n Node) bool { return n.Name == words[0] })
+	if i < 0 {
+		p.nodes = append(p.nodes, Node{Name: words[0], Online: true})
+		return nil
+	}
+	p.nodes[i].Online = words[1] == "online"
+	for _, r := range p.runners {
+		if r.Node == words[0] && words[1] == "unseen" {
+			r.Container = Unseen
+		}
+	}
+	return nil
+}
+
+func (p *player) setTemplate(words []string) error {
+	id := VMID(number(words[0]))
+	p.templates = slices.DeleteFunc(p.templates, func(t Template) bool { return t.VMID == id })
+	if words[1] != "removed" {
+		p.templates = append(p.templates, Template{VMID: id, Ref: ref(words[1]), Node: words[2], Storage: "local-zfs", Locked: slices.Contains(words, "locked")})
+	}
+	return nil
+}
+
+func (p *player) setLimits(words []string) error {
+	l := &p.want.Limits
+	return pairs(words, func(key, v string) error {
+		at := map[string]*int{"max": &l.Max, "per-node": &l.PerNode, "node-tasks": &l.NodeTasks, "store-tasks": &l.StoreTasks}[key]
+		if at == nil {
+			return fmt.Errorf("no such limit")
+		}
+		*at = number(v)
+		return nil
+	})
+}
+
+func (p *player) setLooks(words []string) error {
+	p.looks = span(words[1])
+	p.look()
+	p.keepLooking()
+	return nil
+}
+
+func (p *player) setDuration(words []string) error {
+	at := map[string]*time.Duration{
+		"clone": &p.took.clone, "launch": &p.took.launch, "listen": &p.took.listen,
+		"deregister": &p.took.deregister, "destroy": &p.took.destroy, "exit": &p.took.exit,
+	}[words[0]]
+	*at = span(words[1])
+	return nil
+}
