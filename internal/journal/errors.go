@@ -18,9 +18,12 @@ var (
 	ErrClosed  = errors.New("journal closed")
 )
 
-// explain gives an error of SQLite its kind and, where a person must act, says
+// explain gives an error of SQLite or the system its kind and, where a person must act, says
 // what to do.
 func explain(path string, err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
 		return err

@@ -63,14 +63,23 @@ type Journal struct {
 // ":memory:" is a journal that Close forgets. Errors: ErrInUse, ErrCorrupt,
 // ErrNewer, ErrFull.
 func Open(ctx context.Context, path string, opts Options) (*Journal, error) {
+	steps, err := migrations(schemaFiles)
+	if err != nil {
+		return nil, err
+	}
+	return openAt(ctx, path, opts, steps)
+}
+
+// openAt opens the journal with the schema that steps lead to.
+func openAt(ctx context.Context, path string, opts Options, steps []string) (*Journal, error) {
 	j := &Journal{path: path, opts: opts.withDefaults()}
-	if err := j.start(ctx); err != nil {
-		return nil, fmt.Errorf("open journal: %w", errors.Join(explain(path, err), j.release()))
+	if err := j.start(ctx, steps); err != nil {
+		return nil, fmt.Errorf("open journal: %w", errors.Join(explain(j.path, err), j.release()))
 	}
 	return j, nil
 }
 
-func (j *Journal) start(ctx context.Context) (err error) {
+func (j *Journal) start(ctx context.Context, steps []string) (err error) {
 	if j.path != memory {
 		if j.path, err = filepath.Abs(j.path); err != nil {
 			return err
@@ -87,7 +96,7 @@ func (j *Journal) start(ctx context.Context) (err error) {
 	}
 	j.w.mu.Lock()
 	defer j.w.mu.Unlock()
-	if err := j.ready(ctx); err != nil {
+	if err := j.upgrade(ctx, steps); err != nil {
 		return err
 	}
 	return j.load(ctx)

@@ -23,27 +23,24 @@ func lock(path string) (*os.File, error) {
 		defer f.Close()
 		return nil, fmt.Errorf("%w: another dayfly (pid %s) uses %s", ErrInUse, holder(f), path)
 	}
-	if err == nil {
-		err = sign(f)
-	}
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
+	sign(f)
 	return f, nil
 }
 
-// sign writes the process id for those who find the lock taken.
-func sign(f *os.File) error {
-	if err := f.Truncate(0); err != nil {
-		return err
+// sign writes the process id for those who find the lock taken. The lock holds
+// without it, so a full disk does not matter here.
+func sign(f *os.File) {
+	if f.Truncate(0) == nil {
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
-	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	return err
 }
 
-// holder reads the process id; it is not there yet when the other has only
-// just taken the lock, or when the disk was full.
+// holder reads the process id; it is not there when the other has only just
+// taken the lock, or when the disk was full.
 func holder(f *os.File) string {
 	b := make([]byte, 20)
 	n, _ := f.ReadAt(b, 0)

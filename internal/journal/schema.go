@@ -38,16 +38,8 @@ func migrations(dir fs.FS) ([]string, error) {
 	return steps, nil
 }
 
-// ready checks the file before anything is written to it, then brings it to
+// upgrade checks the file before anything is written to it, then brings it to
 // the newest schema.
-func (j *Journal) ready(ctx context.Context) error {
-	steps, err := migrations(schemaFiles)
-	if err != nil {
-		return err
-	}
-	return j.upgrade(ctx, steps)
-}
-
 func (j *Journal) upgrade(ctx context.Context, steps []string) error {
 	version, err := j.version(ctx, len(steps))
 	if err != nil {
