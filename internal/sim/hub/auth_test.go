@@ -84,7 +84,7 @@ func TestTokensAreNarrowedAndEnd(t *testing.T) {
 					c.path, header.Get("X-Accepted-GitHub-Permissions"))
 			}
 		}
-		time.Sleep(time.Hour)
+		settle(time.Hour)
 		if code, _, got := f.call(wide, http.MethodGet, "/orgs/acme/actions/runners", nil); code != 401 {
 			t.Errorf("after an hour: got %d %s, want 401", code, got)
 		}

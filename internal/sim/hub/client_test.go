@@ -11,7 +11,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -175,8 +177,16 @@ func (s Scope) path() string {
 // guest connects with a config and runs what it is given for its duration.
 type guest struct {
 	s      *Session
+	mu     sync.Mutex
 	jobs   []JobID
 	closed error
+}
+
+// ran is the jobs it was given so far.
+func (g *guest) ran() []JobID {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.jobs)
 }
 
 func (f *fixture) guest(config string) *guest {
@@ -191,7 +201,9 @@ func (f *fixture) guest(config string) *guest {
 			if s.Start(a.ID) != nil {
 				return
 			}
+			g.mu.Lock()
 			g.jobs = append(g.jobs, a.ID)
+			g.mu.Unlock()
 			time.AfterFunc(a.Duration, func() { _ = s.Finish(a.ID, a.Conclusion) })
 		},
 		Cancelled: func(id JobID) { _ = s.Finish(id, Cancelled) },
@@ -203,8 +215,15 @@ func (f *fixture) guest(config string) *guest {
 	return g
 }
 
+// settle lets d pass and everything that is due happen.
+func settle(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // inbox is a webhook receiver.
 type inbox struct {
+	mu     sync.Mutex
 	code   int
 	wait   time.Duration
 	got    []received
@@ -229,7 +248,9 @@ func (i *inbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	time.Sleep(i.wait)
 	rec := received{header: r.Header, body: b}
 	_ = json.Unmarshal(b, &rec.event)
+	i.mu.Lock()
 	i.got = append(i.got, rec)
+	i.mu.Unlock()
 	w.WriteHeader(max(i.code, 200))
 }
 

@@ -46,6 +46,7 @@ var undeclared = []int{400, 401, 403, 404, 422, 429}
 // exchanges checks exchanges against the description and counts what it saw.
 type exchanges struct {
 	t    testing.TB
+	mu   sync.Mutex
 	seen map[string][]int // "GET /app" → statuses
 }
 
@@ -61,7 +62,9 @@ func (x *exchanges) check(req *http.Request, sent []byte, resp *http.Response, g
 	}
 	op := item.GetOperation(req.Method)
 	name := req.Method + " " + template
+	x.mu.Lock()
 	x.seen[name] = append(x.seen[name], resp.StatusCode)
+	x.mu.Unlock()
 	in := &openapi3filter.RequestValidationInput{
 		Request: copyOf(req, sent), PathParams: params, QueryParams: req.URL.Query(),
 		Route:   &routers.Route{Spec: doc, Path: template, PathItem: item, Method: req.Method, Operation: op},

@@ -14,6 +14,7 @@ type Habits struct {
 	Forge      float64       // a bad copy, signed with another secret, goes before
 	BusyLies   float64       // jobs during which REST says busy:false and DELETE succeeds
 	RemoveIdle float64       // idle listeners that the server removes after 2 to 6 min
+	StaleLists float64       // lists of runners that show them as they were 5 s ago
 }
 
 // SetHabits changes the habits from now on.

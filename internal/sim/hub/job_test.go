@@ -84,13 +84,12 @@ func TestJobThatIsNotPickedUpGoesBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = s.Listen(Listener{Assigned: func(JobAssignment) { s.Lost() }})
-		time.Sleep(59 * time.Second)
+		settle(59 * time.Second)
 		good := f.guest(f.jit("acme", "good", "linux").Config)
-		if len(good.jobs) != 0 {
-			t.Errorf("before a minute: got %v, want the job still assigned to deaf", good.jobs)
+		if len(good.ran()) != 0 {
+			t.Errorf("before a minute: got %v, want the job still assigned to deaf", good.ran())
 		}
-		time.Sleep(time.Second + time.Minute)
-		synctest.Wait()
+		settle(time.Second + time.Minute)
 		job := f.want(id, StatusCompleted, Success)
 		if job.Runner != "good" || job.Attempts != 2 {
 			t.Errorf("job: got %+v, want it served by good at the second attempt", job)
@@ -104,13 +103,12 @@ func TestLostRunnerFailsItsJobLate(t *testing.T) {
 		id := f.queue(time.Hour, "linux")
 		g := f.guest(f.jit("acme", "one", "linux").Config)
 		g.s.Lost()
-		time.Sleep(9 * time.Minute)
+		settle(9 * time.Minute)
 		f.want(id, StatusInProgress, "")
 		if code, got := f.do(http.MethodDelete, "/orgs/acme/actions/runners/1", nil); code != 422 {
 			t.Errorf("delete a runner that GitHub believes busy: got %d %s, want 422", code, got)
 		}
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		settle(time.Minute)
 		if job := f.want(id, StatusCompleted, Failure); !job.Lost {
 			t.Errorf("job: got %+v, want it marked as lost", job)
 		}
@@ -143,10 +141,10 @@ func TestCancelAtEveryStage(t *testing.T) {
 		assigned := f.queue(time.Minute, "linux")
 		f.h.CancelJob(assigned)
 		next := f.queue(time.Minute, "linux")
-		time.Sleep(2 * time.Second)
+		settle(2 * time.Second)
 		f.want(assigned, StatusCompleted, Cancelled)
-		if !slices.Equal(g.jobs, []JobID{next}) {
-			t.Errorf("runner of a job cancelled on its way: got %v, want the next job %d", g.jobs, next)
+		if !slices.Equal(g.ran(), []JobID{next}) {
+			t.Errorf("runner of a job cancelled on its way: got %v, want the next job %d", g.ran(), next)
 		}
 		waiting := f.h.QueueJob(NewJob{Repo: "acme/app", Labels: []string{"linux"}, Waiting: true})
 		f.h.Skip(waiting)
@@ -157,9 +155,9 @@ func TestCancelAtEveryStage(t *testing.T) {
 func TestQueuedForADayIsCancelled(t *testing.T) {
 	story(t, Config{}, func(t *testing.T, f *fixture) {
 		id := f.queue(time.Hour, "nobody")
-		time.Sleep(24*time.Hour - time.Second)
+		settle(24*time.Hour - time.Second)
 		f.want(id, StatusQueued, "")
-		time.Sleep(2 * time.Second)
+		settle(2 * time.Second)
 		f.want(id, StatusCompleted, Cancelled)
 	})
 }
@@ -187,8 +185,7 @@ func TestBusyMayLie(t *testing.T) {
 		if code, got := f.do(http.MethodDelete, "/orgs/acme/actions/runners/1", nil); code != 204 {
 			t.Errorf("delete while REST lies: got %d %s, want 204", code, got)
 		}
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		settle(time.Minute)
 		f.want(id, StatusCompleted, Success)
 	})
 }

@@ -150,7 +150,7 @@ func TestPayloadsAreShapedLikeTheExamples(t *testing.T) {
 		synctest.Wait()
 		f.h.Approve(waiting)
 		f.guest(f.jit("acme", "one", "linux").Config)
-		time.Sleep(time.Hour)
+		settle(time.Hour)
 		events := map[string]bool{}
 		for _, m := range mail.got {
 			key := m.header.Get("X-GitHub-Event")

@@ -49,12 +49,12 @@ func TestPrimaryLimit(t *testing.T) {
 		if code, got := f.do(http.MethodGet, "/rate_limit", nil); code != 200 || !strings.Contains(string(got), `"remaining":0`) {
 			t.Errorf("rate_limit: got %d %s, want it free and 0 left", code, got)
 		}
-		time.Sleep(time.Hour - time.Second)
+		settle(time.Hour - time.Second)
 		f.token = ""
 		if code, _, _ := f.call(f.auth(), http.MethodGet, runsPath, nil); code != 403 {
 			t.Errorf("before the reset: got %d, want 403", code)
 		}
-		time.Sleep(time.Second)
+		settle(time.Second)
 		if code, _, _ := f.call(f.auth(), http.MethodGet, runsPath, nil); code != 200 {
 			t.Errorf("after the reset: got %d, want 200", code)
 		}
@@ -70,7 +70,7 @@ func TestSecondaryLimits(t *testing.T) {
 		if code != 429 || header.Get("Retry-After") != "60" || !strings.Contains(string(got), "secondary rate limit") {
 			t.Errorf("third write: got %d %v %s, want 429 with Retry-After 60", code, header, got)
 		}
-		time.Sleep(time.Minute)
+		settle(time.Minute)
 		f.jit("acme", "three", "linux")
 
 		f.h.SetLimits(Limits{NoRetryAfter: true})
@@ -79,12 +79,12 @@ func TestSecondaryLimits(t *testing.T) {
 		if code != 403 || header.Get("Retry-After") != "" || header.Get("X-RateLimit-Reset") == "" {
 			t.Errorf("throttled: got %d %v, want 403 with only the primary reset", code, header)
 		}
-		time.Sleep(30 * time.Second)
+		settle(30 * time.Second)
 		f.h.Exhaust(10 * time.Minute)
 		if code, got := f.do(http.MethodGet, runsPath, nil); code != 403 {
 			t.Errorf("exhausted: got %d %s, want 403", code, got)
 		}
-		time.Sleep(10 * time.Minute)
+		settle(10 * time.Minute)
 		if code, got := f.do(http.MethodGet, runsPath, nil); code != 200 {
 			t.Errorf("after it: got %d %s, want 200", code, got)
 		}

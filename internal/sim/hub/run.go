@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -31,13 +32,13 @@ func (h *Hub) newRun(repo *repository) *run {
 	return r
 }
 
+// runByID finds a run; ids rise with their place in the list.
 func (h *Hub) runByID(id RunID) *run {
-	for _, r := range h.runs {
-		if r.id == id {
-			return r
-		}
+	i, found := slices.BinarySearchFunc(h.runs, id, func(r *run, id RunID) int { return cmp.Compare(r.id, id) })
+	if !found {
+		return nil
 	}
-	return nil
+	return h.runs[i]
 }
 
 func (r *run) touch(t time.Time) { r.updated = t }
@@ -45,20 +46,27 @@ func (r *run) touch(t time.Time) { r.updated = t }
 // status is drawn from the run's jobs: one that runs, or some ended and some
 // not, make it in_progress, so a run in progress can have queued jobs.
 func (r *run) status() (Status, Conclusion) {
-	n := map[Status]int{}
+	completed, running, queued := 0, 0, 0
 	conclusion := Success
 	for _, j := range r.jobs {
-		n[j.status]++
-		if j.attempt == r.attempt && j.status == StatusCompleted && j.conclusion != Success && conclusion != Failure {
-			conclusion = j.conclusion
+		switch j.status {
+		case StatusCompleted:
+			completed++
+			if j.attempt == r.attempt && j.conclusion != Success && conclusion != Failure {
+				conclusion = j.conclusion
+			}
+		case StatusInProgress:
+			running++
+		case StatusQueued:
+			queued++
 		}
 	}
 	switch {
-	case n[StatusCompleted] == len(r.jobs):
+	case completed == len(r.jobs):
 		return StatusCompleted, conclusion
-	case n[StatusInProgress] > 0 || n[StatusCompleted] > 0 && r.attempt == 1:
+	case running > 0 || completed > 0 && r.attempt == 1:
 		return StatusInProgress, ""
-	case n[StatusQueued] > 0:
+	case queued > 0:
 		return StatusQueued, ""
 	}
 	return StatusWaiting, ""

@@ -158,9 +158,27 @@ func (h *Hub) inScope(scope Scope) []*registration {
 	return list
 }
 
-// listRunners is GET …/actions/runners, and a runner group's runners.
+// asOf is the scope's registrations as they were at that time, by id.
+func (h *Hub) asOf(at time.Time, scope Scope) []*registration {
+	var list []*registration
+	for _, r := range h.registrations {
+		if r.scope == scope && !r.minted.After(at) && (r.removed.IsZero() || r.removed.After(at)) {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// staleBy is how old a stale list is (believed).
+const staleBy = 5 * time.Second
+
+// listRunners is GET …/actions/runners, and a runner group's runners. GitHub
+// reads from replicas: a list may be some seconds old.
 func (h *Hub) listRunners(c *call) answer {
 	list := h.inScope(c.scope())
+	if h.chance(h.habits.StaleLists) {
+		list = h.asOf(h.clock.Now().Add(-staleBy), c.scope())
+	}
 	if c.r.PathValue("runner_group_id") != "" {
 		id := GroupID(pathID(c.r, "runner_group_id"))
 		if c.org.group(id) == nil {

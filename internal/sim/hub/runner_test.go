@@ -128,14 +128,14 @@ func TestRegistrationsGoAway(t *testing.T) {
 		idle := f.guest(f.jit("acme", "idle", "linux").Config)
 		left := f.guest(f.jit("acme", "left", "linux").Config)
 		left.s.Close()
-		time.Sleep(6 * time.Minute)
+		settle(6 * time.Minute)
 		if !errors.Is(idle.closed, ErrGone) {
 			t.Errorf("idle listener after 6 min: got %v, want it removed", idle.closed)
 		}
 		if got := len(f.h.Runners("acme")); got != 2 {
 			t.Errorf("registrations after 6 min: got %d, want 2", got)
 		}
-		time.Sleep(24 * time.Hour)
+		settle(24 * time.Hour)
 		if got := f.h.Runners("acme"); len(got) != 0 {
 			t.Errorf("registrations after a day: got %v, want none", got)
 		}
@@ -180,6 +180,31 @@ func TestDeprecationsShowAnnouncedEnds(t *testing.T) {
 		f.h.SetVersions(Versions{NoDeprecations: true})
 		if code, got := f.do(http.MethodGet, "/orgs/acme/actions/runners/deprecations/2.333.1", nil); code != 404 {
 			t.Errorf("older server: got %d %s, want 404", code, got)
+		}
+	})
+}
+
+func TestListsMayBeStale(t *testing.T) {
+	story(t, Config{Habits: Habits{StaleLists: 1}}, func(t *testing.T, f *fixture) {
+		count := func() int {
+			_, got := f.do(http.MethodGet, "/orgs/acme/actions/runners", nil)
+			var page struct {
+				Total int `json:"total_count"`
+			}
+			f.decode(got, &page)
+			return page.Total
+		}
+		f.jit("acme", "one", "linux")
+		if got := count(); got != 0 {
+			t.Errorf("at once: got %d runners, want none yet", got)
+		}
+		settle(staleBy)
+		if got := count(); got != 1 {
+			t.Errorf("5 s later: got %d runners, want 1", got)
+		}
+		f.do(http.MethodDelete, "/orgs/acme/actions/runners/1", nil)
+		if got := count(); got != 1 {
+			t.Errorf("just after deletion: got %d runners, want 1 still", got)
 		}
 	})
 }

@@ -3,7 +3,6 @@ package hub
 import (
 	"fmt"
 	"net/http"
-	"testing/synctest"
 	"time"
 )
 
@@ -45,8 +44,7 @@ func (f *fixture) visitApp() {
 // visitDeliveries calls the deliveries API.
 func (f *fixture) visitDeliveries() {
 	f.t.Helper()
-	time.Sleep(time.Second)
-	synctest.Wait()
+	settle(time.Second)
 	const list = "/app/hook/deliveries"
 	_, _, got := f.call(f.appJWT(), http.MethodGet, list+"?per_page=1", nil)
 	var deliveries []struct{ ID int64 }
@@ -73,5 +71,5 @@ func (f *fixture) refuse() {
 	}
 	f.h.Throttle(time.Minute)
 	f.callWith(nil, http.MethodGet, "/meta", nil)
-	time.Sleep(time.Minute)
+	settle(time.Minute)
 }

@@ -16,8 +16,7 @@ func (f *fixture) served(fates ...Fate) *inbox {
 	f.h.NextWebhook(fates...)
 	f.queue(time.Minute, "linux")
 	f.guest(f.jit("acme", "one", "linux").Config)
-	time.Sleep(2 * time.Hour)
-	synctest.Wait()
+	settle(2 * time.Hour)
 	return mail
 }
 
@@ -122,7 +121,7 @@ func TestDeliveriesAreListedReadAndRedelivered(t *testing.T) {
 		if all, _ := list(""); len(all) != 4 || !all[0].Redelivery || all[0].GUID != rest[0].GUID {
 			t.Errorf("list after redelivery: got %v, want the new attempt first", all)
 		}
-		time.Sleep(73 * time.Hour)
+		settle(73 * time.Hour)
 		if all, _ := list(""); len(all) != 0 {
 			t.Errorf("after three days: got %v, want none", all)
 		}
@@ -135,13 +134,12 @@ func TestASlowReceiverTimesOutAndHoldsUpOnlyItsJob(t *testing.T) {
 		mail.wait = 11 * time.Second
 		f.queue(time.Minute, "a")
 		f.queue(time.Minute, "b")
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
+		settle(10 * time.Second)
 		d := f.h.Deliveries()
 		if len(d) != 2 || d[0].Code != 504 || d[1].Code != 504 {
 			t.Errorf("deliveries: got %+v, want two that timed out", d)
 		}
-		time.Sleep(2 * time.Second)
+		settle(2 * time.Second)
 	})
 }
 
