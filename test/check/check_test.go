@@ -55,7 +55,7 @@ func imports(name string, paths ...string) string {
 	var b strings.Builder
 	b.WriteString("package " + name + "\n\n")
 	for _, path := range paths {
-		if strings.HasPrefix(path, "internal/") || path == "manager" {
+		if strings.HasPrefix(path, "internal/") || strings.HasPrefix(path, "plugin/") {
 			path = Module + "/" + path
 		}
 		b.WriteString("import _ \"" + path + "\"\n")
@@ -110,9 +110,12 @@ func TestRulesCatchWhatTheyForbid(t *testing.T) {
 		{"the daemon imports the simulator", Imports, map[string]string{
 			"internal/daemon/a.go": imports("daemon", "internal/sim"), "internal/sim/a.go": imports("sim"),
 		}, "internal/daemon: imports internal/sim"},
-		{"the program imports an adapter", Imports, map[string]string{
-			"manager/a.go": imports("main", "internal/journal") + "func main() {}\n", "internal/journal/a.go": imports("journal"),
-		}, "manager: imports internal/journal"},
+		{"the program imports the plugin", Imports, map[string]string{
+			"manager/a.go": imports("main", "plugin/lxc") + "func main() {}\n", "plugin/lxc/a.go": imports("lxc"),
+		}, "manager: imports plugin/lxc"},
+		{"the plugin imports the daemon", Imports, map[string]string{
+			"plugin/lxc/a.go": imports("lxc", "internal/daemon"), "internal/daemon/a.go": imports("daemon"),
+		}, "plugin/lxc: imports internal/daemon"},
 		{"the demo imports the simulator", Imports, map[string]string{
 			"manager/demo.go": imports("main", "internal/sim") + "func main() {}\n", "internal/sim/a.go": imports("sim"),
 		}, ""},
@@ -150,7 +153,7 @@ func TestRulesCatchWhatTheyForbid(t *testing.T) {
 
 		{"an unfinished place", Words, map[string]string{"a.go": "package a\n\n// TO" + "DO: the rest\n"}, "a.go:3: TO" + "DO: "},
 		{"an unfinished script", Words, map[string]string{"a.sh": "# FIX" + "ME\n"}, "a.sh:1: "},
-		{"a stub", Words, map[string]string{"a.go": "package a\n\nvar err = \"not " + "implemented\"\n"}, "a.go:3: "},
+		{"a stub", Words, map[string]string{"a.go": "package a\n\nfunc f() { panic(\"not " + "implemented\") }\n"}, "a.go:3: "},
 		{"a sleeping test", Words, map[string]string{"a_test.go": "package a\n\nfunc f() { time." + "Sleep(1) }\n"}, "a_test.go:3: "},
 		{"a test sleeps in a bubble", Words, map[string]string{"a_test.go": "package a\n\nimport \"testing/synctest\"\n\nfunc f() { time." + "Sleep(1) }\n"}, ""},
 		{"a program may wait", Words, map[string]string{"a.go": "package a\n\nfunc f() { time." + "Sleep(1) }\n"}, ""},
