@@ -62,8 +62,16 @@ func (c *Client) Check(ctx context.Context, pools []fleet.Pool, nodes []string) 
 	}
 	problems := checkVersion(version)
 	needs := c.poolNeeds(pools)
+	absent, more, err := c.checkPools(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("check resource pools: %w", err)
+	}
+	problems, needs = append(problems, absent...), append(needs, more...)
 	for _, node := range nodes {
 		found, more, err := c.checkNode(ctx, node, pools)
+		if errors.Is(err, fleet.ErrDenied) || errors.Is(err, fleet.ErrNotFound) {
+			continue // a missing resource pool or privilege, said already
+		}
 		if err != nil {
 			problems = append(problems, Problem{What: err.Error()})
 			continue
@@ -76,7 +84,7 @@ func (c *Client) Check(ctx context.Context, pools []fleet.Pool, nodes []string) 
 		return nil, fmt.Errorf("check privileges: %w", err)
 	}
 	problems = append(problems, missing...)
-	others, err := c.checkRange(ctx)
+	others, err := c.checkRange(ctx, nodes)
 	if err != nil {
 		return nil, fmt.Errorf("check VMID range: %w", err)
 	}
@@ -102,10 +110,8 @@ func (c *Client) poolNeeds(pools []fleet.Pool) []need {
 		{runners, "VM.Audit", runnersRole, "to see containers", false},
 		{runners, "VM.PowerMgmt", runnersRole, "to start containers", false},
 		{runners, "VM.Config.Options", runnersRole, "to set environment and manifest", false},
-		{runners, "Pool.Audit", runnersRole, "to know which containers are in the resource pool", false},
 		{templates, "VM.Clone", templatesRole, "to clone templates", false},
 		{templates, "VM.Audit", templatesRole, "to see templates", false},
-		{templates, "Pool.Audit", templatesRole, "to tell templates from others' templates", true},
 	}
 	for _, p := range pools {
 		why := "for the %s of pool " + p.Name
@@ -133,6 +139,9 @@ func (c *Client) checkNode(ctx context.Context, node string, pools []fleet.Pool)
 	var needs []need
 	for _, u := range l.Unusable {
 		problems = append(problems, Problem{Advice: true, What: fmt.Sprintf("template %d (%s) on node %s is not used: %s", u.VMID, u.Name, node, u.Why)})
+	}
+	for _, f := range l.Foreign {
+		problems = append(problems, Problem{What: fmt.Sprintf("container %d (%s) on node %s is left alone: %s", f.VMID, f.Name, node, f.Why)})
 	}
 	for _, t := range l.Templates {
 		users := usersOf(pools, t)
@@ -254,22 +263,39 @@ func (c *Client) lacking(n need) Problem {
 	}
 }
 
-// checkRange looks for resource pools that are not there, and for guests in
-// our range that are not ours, as far as the token can see them.
-func (c *Client) checkRange(ctx context.Context) ([]Problem, error) {
+// checkPools looks for resource pools that are not there or not readable.
+func (c *Client) checkPools(ctx context.Context) ([]Problem, []need, error) {
 	var problems []Problem
+	var needs []need
+	for _, p := range []struct {
+		name string
+		role role
+	}{{c.conf.RunnerPool, runnersRole}, {c.conf.TemplatePool, templatesRole}} {
+		_, err := c.members(ctx, p.name)
+		switch {
+		case errors.Is(err, fleet.ErrNotFound):
+			problems = append(problems, Problem{
+				What:    "there is no resource pool " + p.name,
+				Path:    "/pool/" + p.name,
+				Command: "pveum pool add " + p.name,
+			})
+		case errors.Is(err, fleet.ErrDenied):
+			needs = append(needs, need{"/pool/" + p.name, "Pool.Audit", p.role, "to know which containers are in the resource pool", false})
+		case err != nil:
+			return nil, nil, err
+		}
+	}
+	return problems, needs, nil
+}
+
+// checkRange looks for guests in our range that are not ours, as far as the
+// token can see them. The containers of nodes have been looked at.
+func (c *Client) checkRange(ctx context.Context, nodes []string) ([]Problem, error) {
 	runners, err := c.members(ctx, c.conf.RunnerPool)
-	switch {
-	case errors.Is(err, fleet.ErrNotFound):
-		problems = append(problems, c.noPool(c.conf.RunnerPool))
-	case errors.Is(err, fleet.ErrDenied): // missing privileges say it already
-	case err != nil:
-		return nil, err
+	if err != nil {
+		return nil, nil // said already
 	}
-	_, err = c.members(ctx, c.conf.TemplatePool)
-	if errors.Is(err, fleet.ErrNotFound) {
-		problems = append(problems, c.noPool(c.conf.TemplatePool))
-	}
+	var problems []Problem
 	var list []struct {
 		VMID integer `json:"vmid"`
 		Node text    `json:"node"`
@@ -281,18 +307,11 @@ func (c *Client) checkRange(ctx context.Context) ([]Problem, error) {
 	}
 	for _, g := range list {
 		id := fleet.VMID(g.VMID)
-		if c.inRange(id) == nil && !runners[id] {
+		looked := g.Type == "lxc" && slices.Contains(nodes, string(g.Node))
+		if c.inRange(id) == nil && !runners[id] && !looked {
 			problems = append(problems, Problem{What: fmt.Sprintf("VMID %d (%s %s on node %s) is in the range %d to %d but not in resource pool %s; hint: choose a range that nothing else uses",
 				id, g.Type, g.Name, g.Node, c.conf.First, c.conf.Last, c.conf.RunnerPool)})
 		}
 	}
 	return problems, nil
-}
-
-func (c *Client) noPool(name string) Problem {
-	return Problem{
-		What:    fmt.Sprintf("there is no resource pool %s", name),
-		Path:    "/pool/" + name,
-		Command: "pveum pool add " + name,
-	}
 }

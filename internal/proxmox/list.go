@@ -215,10 +215,11 @@ func (c *Client) guest(ctx context.Context, node string, id fleet.VMID) (guest, 
 	return guests[i], true, nil
 }
 
-// members lists the containers of a resource pool, in the whole cluster. It is
-// answered from user.cfg and the cluster's list of guests, both live, and
-// needs Pool.Audit on that resource pool only; the pool column of
-// /cluster/resources says the same but comes with all other guests.
+// members lists the containers of a resource pool, in the whole cluster, as
+// far as the token may see them. It is answered from user.cfg and the
+// cluster's list of guests, both live; the pool column of /cluster/resources
+// says the same but comes with all other guests, and only with Pool.Audit.
+// Proxmox VE 9.2 answers this without Pool.Audit; believed: older ones may not.
 // /pools/{poolid} knows no nested resource pools.
 func (c *Client) members(ctx context.Context, pool string) (map[fleet.VMID]bool, error) {
 	var list []struct {
@@ -243,8 +244,8 @@ func (c *Client) members(ctx context.Context, pool string) (map[fleet.VMID]bool,
 }
 
 // catalogue is the resource pool of templates, or nil where the token may
-// clone from it without reading it (no Pool.Audit). Then every template counts
-// that the token can see and that is no runner's container.
+// clone from it but not list it. Then every template counts that the token can
+// see and that is no runner's container.
 type catalogue map[fleet.VMID]bool
 
 func (t catalogue) has(g guest, runners map[fleet.VMID]bool) bool {

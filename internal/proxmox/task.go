@@ -28,7 +28,16 @@ type upid string
 var upidForm = regexp.MustCompile(`^UPID:([A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?):[0-9A-Fa-f]{8,9}:[0-9A-Fa-f]{8,9}:[0-9A-Fa-f]{8}:([A-Za-z0-9_-]+):([^:\s/?#]*):([^:\s/?#]+):$`)
 
 func (u upid) node() string { return upidForm.FindStringSubmatch(string(u))[1] }
-func (u upid) kind() string { return upidForm.FindStringSubmatch(string(u))[2] }
+
+// pace names the tasks that take as long as this one: clones of one template,
+// whose storage and size decide, or all tasks of a kind.
+func (u upid) pace() string {
+	m := upidForm.FindStringSubmatch(string(u))
+	if kind, on := m[2], m[3]; kind == "vzclone" {
+		return kind + " " + on
+	}
+	return m[2]
+}
 
 // checked adds to err the case that the answer of method on path was a success
 // and yet names no task.
@@ -64,7 +73,7 @@ func (e *TaskError) Unwrap() error { return e.Kind }
 func (c *Client) wait(ctx context.Context, id upid) error {
 	begin := time.Now()
 	c.remember(id)
-	nap, next := c.paces.first(id.kind()), firstPoll
+	nap, next := c.paces.first(id.pace()), firstPoll
 	var trouble error
 	for {
 		if err := sleep(ctx, nap); err != nil {
@@ -73,7 +82,7 @@ func (c *Client) wait(ctx context.Context, id upid) error {
 		exit, done, err := c.poll(ctx, id)
 		switch {
 		case done:
-			c.paces.learn(id.kind(), time.Since(begin))
+			c.paces.learn(id.pace(), time.Since(begin))
 			return c.outcome(ctx, id, exit)
 		case errors.Is(err, fleet.ErrUnavailable):
 			trouble = err // pvedaemon restarts, a connection broke: the task goes on
@@ -203,36 +212,36 @@ func (c *Client) accounted(id upid) bool {
 	return c.tasks[id]
 }
 
-// any suits every task.
+// anyTask suits every search.
 func anyTask(upid) bool { return true }
 
 // paces remembers how long tasks take.
 type paces struct {
 	mu   sync.Mutex
-	took map[string]time.Duration // by kind
+	took map[string]time.Duration // by pace
 }
 
 // first is the time before the first poll: a little less than what such tasks
 // took.
-func (p *paces) first(kind string) time.Duration {
+func (p *paces) first(pace string) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return min(max(p.took[kind]*9/10, firstPoll), longNap)
+	return min(max(p.took[pace]*9/10, firstPoll), longNap)
 }
 
 // learn follows quicker tasks at once and slower ones slowly. What is measured
 // is never less than the first poll, which is why that comes a tenth earlier.
-func (p *paces) learn(kind string, took time.Duration) {
+func (p *paces) learn(pace string, took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.took == nil {
 		p.took = map[string]time.Duration{}
 	}
-	known, ok := p.took[kind]
+	known, ok := p.took[pace]
 	if ok && took > known {
 		took = known + (took-known)/8
 	}
-	p.took[kind] = took
+	p.took[pace] = took
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

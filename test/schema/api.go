@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // API is one description of the API.
@@ -54,8 +55,13 @@ func truth(v any) bool {
 	return v != nil && s != "0" && s != "" && s != "false"
 }
 
-// Load reads a description.
+var loaded sync.Map // *API by file
+
+// Load reads a description, once.
 func Load(file string) (*API, error) {
+	if api, ok := loaded.Load(file); ok {
+		return api.(*API), nil
+	}
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -64,6 +70,7 @@ func Load(file string) (*API, error) {
 	if err := json.Unmarshal(b, &api.root); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
+	loaded.Store(file, api)
 	return api, nil
 }
 

@@ -125,6 +125,17 @@ func anys(in []string) []any {
 // Descriptions are the published descriptions by file name.
 var Descriptions = []string{"apidoc-9.1.json", "apidoc-8.4.json"}
 
+// Available reports whether the descriptions, test data beside the
+// repository, are there.
+func Available() bool {
+	dir, err := shared()
+	if err != nil {
+		return false
+	}
+	_, err = os.Stat(filepath.Join(dir, Descriptions[0]))
+	return err == nil
+}
+
 // Check fails t for every recorded request that a description does not allow.
 // Parameters named in newer may be unknown to the older descriptions. The
 // descriptions are test data beside the repository; without them t is skipped.
