@@ -61,7 +61,7 @@ func (r *reader) together(pools []*pool, out fleet.Desired) {
 	if limit := out.Limits.Max; limit > 0 && spares > limit {
 		at := pools[len(pools)-1].at
 		r.report(problem(&at, "Too many spares",
-			"All pools together want %d spares, and limits allow %d containers: no job could start.", spares, limit))
+			"All pools together want %d spares, and limits allow %d containers: the rest could never be made.", spares, limit))
 	}
 }
 
@@ -81,7 +81,8 @@ func (r *reader) reachable(p *pool, made fleet.Pool, limits fleet.Limits) {
 	}
 	if room := perNode * len(made.Nodes); room > 0 && made.Max > room {
 		r.report(caution(&at, "Out of reach",
-			"Pool %q: max is %d, but its %d nodes take %d containers each.", p.name, made.Max, len(made.Nodes), perNode))
+			"Pool %q: max is %d, but its nodes have room for %d (nodes: %d, containers on each: %d).",
+			p.name, made.Max, room, len(made.Nodes), perNode))
 	}
 	if b := p.body.Placement.MaxPerNode; r.good(b) && limits.PerNode > 0 && made.PerNode > limits.PerNode {
 		at := b.Expr.Range()

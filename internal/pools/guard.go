@@ -86,8 +86,8 @@ func guardTokens(files map[string][]byte) hcl.Diagnostics {
 	return diags
 }
 
-// tooDeep returns where tokens nest deeper than maxDepth. A run of prefix
-// operators and a chain of conditionals recurse in the parser as brackets do,
+// tooDeep returns where tokens nest deeper than maxDepth. Runs of prefix
+// operators, splats and conditionals recurse in the parser as brackets do,
 // so they count as depth until the expression they belong to has ended. A
 // closing bracket that does not match closes nothing: broken files are counted
 // too deep rather than too shallow.
@@ -105,6 +105,9 @@ func tooDeep(tokens hclsyntax.Tokens) *hcl.Range {
 			depth -= top.operators + 1
 			open = open[:len(open)-1]
 		case slices.Contains(recursive, t.Type):
+			if t.Type == hclsyntax.TokenStar && tokens[i-1].Type == hclsyntax.TokenOBrack {
+				top = &open[len(open)-2] // of [*]: what nests is the splat, not its bracket
+			}
 			top.operators++
 			depth++
 		case top.ends(t.Type):
@@ -145,6 +148,7 @@ var closers = map[hclsyntax.TokenType]hclsyntax.TokenType{
 
 var recursive = []hclsyntax.TokenType{
 	hclsyntax.TokenBang, hclsyntax.TokenMinus, hclsyntax.TokenQuestion,
+	hclsyntax.TokenStar, // as a splat
 }
 
 // problem is an error diagnostic.

@@ -10,7 +10,7 @@ import (
 // nearest returns `; did you mean "name"?` for the known name that is closest
 // to given, or nothing when none is close.
 func nearest[V any](given string, known map[string]V) string {
-	best, bestDistance := "", 3 // closer than three edits, as HCL's own hints
+	best, bestDistance := "", min(3, 1+len(given)/3) // at most two edits, as HCL's own hints; fewer in short names
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		if len(name) > len(given)+2 || len(name) < len(given)-2 {
 			continue

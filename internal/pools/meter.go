@@ -6,6 +6,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
 )
 
 // HCL has no loops without end, yet a few hundred bytes of nested `for`, or
@@ -23,7 +24,7 @@ import (
 const (
 	maxSize  = 1 << 14 // units of one expression's result
 	maxSizes = 1 << 18 // units of all results together
-	maxWork  = 1 << 24 // steps of all evaluations together; about a second
+	maxWork  = 1 << 21 // steps of all evaluations together; about a second
 	maxNodes = 256     // nodes of an expression inside each other
 )
 
@@ -132,6 +133,9 @@ func (m *meter) container(e hclsyntax.Expression, in *scope) (cost, *refusal) {
 	case *hclsyntax.TupleConsExpr:
 		return m.sum(in, e.Exprs...)
 	case *hclsyntax.IndexExpr:
+		if !m.number(e.Key, in) {
+			return cost{}, &refusal{e.Key.Range(), "A computed index is limited to numbers; use lookup() for keys."}
+		}
 		return m.sum(in, e.Collection, e.Key)
 	case *hclsyntax.RelativeTraversalExpr:
 		c, refused := m.expr(e.Source, in)
@@ -167,10 +171,14 @@ func (m *meter) sum(in *scope, parts ...hclsyntax.Expression) (cost, *refusal) {
 }
 
 func (m *meter) reference(e *hclsyntax.ScopeTraversalExpr, in *scope) (cost, *refusal) {
-	if size, ok := in.named(e.Traversal.RootName()); ok {
-		return flat(size + keys(e.Traversal)), nil
+	path := keys(e.Traversal)
+	if path > maxSize {
+		return flat(path), nil // refused; not even looked up
 	}
-	return flat(weight(m.local(e.Traversal)) + keys(e.Traversal)), nil
+	if size, ok := in.named(e.Traversal.RootName()); ok {
+		return flat(size + path), nil
+	}
+	return flat(weight(m.local(e.Traversal)) + path), nil
 }
 
 func (m *meter) loop(e *hclsyntax.ForExpr, in *scope) (cost, *refusal) {
@@ -201,7 +209,11 @@ func (m *meter) operation(e *hclsyntax.BinaryOpExpr, in *scope) (cost, *refusal)
 	if e.Op.Type == cty.Number && !(m.number(e.LHS, in) && m.number(e.RHS, in)) {
 		return cost{}, &refusal{e.Range(), noArithmetic}
 	}
-	return m.sum(in, e.LHS, e.RHS)
+	c, refused := m.sum(in, e.LHS, e.RHS)
+	if e.Op == hclsyntax.OpDivide {
+		c = c.plus(flat(fraction))
+	}
+	return c, refused
 }
 
 // number reports whether e is sure to be a number already.
@@ -228,11 +240,19 @@ func (m *meter) number(e hclsyntax.Expression, in *scope) bool {
 func flat(size float64) cost       { return cost{size, size} }
 func times(n float64, c cost) cost { return cost{n * c.size, n * c.work} }
 func squared(c cost) cost          { return cost{c.size, c.work + c.size*c.size} }
+
+// keys bounds what the steps of a traversal cost: an index is converted to a
+// number, and as text "1e600000000" is short.
 func keys(t hcl.Traversal) (sum float64) {
 	for _, step := range t {
 		sum++
-		if index, ok := step.(hcl.TraverseIndex); ok {
-			sum += weight(index.Key)
+		index, ok := step.(hcl.TraverseIndex)
+		if !ok {
+			continue
+		}
+		sum += weight(index.Key)
+		if n, err := convert.Convert(index.Key, cty.Number); err == nil {
+			sum += weight(n)
 		}
 	}
 	return sum
@@ -246,7 +266,7 @@ func weight(v cty.Value) float64 {
 	case v.Type() == cty.String:
 		return 1 + float64(len(v.AsString()))/64
 	case v.Type() == cty.Number:
-		return 1 + digits(v.AsBigFloat())/64
+		return numberWeight(v.AsBigFloat())
 	case v.CanIterateElements():
 		sum := 1.0
 		for it := v.ElementIterator(); it.Next(); {
@@ -258,17 +278,28 @@ func weight(v cty.Value) float64 {
 		}
 		return sum
 	}
-	return 1
+	return scalar
 }
 
-// digits bounds the length of f as text: its exponent may be two thousand
+// scalar is the size of a truth value or a small number, as text.
+const scalar = 1 + 8.0/64
+
+// fraction is the size of the 155 digits that a number's 512 bits may have
+// behind the point.
+const fraction = 3
+
+// numberWeight is the size of f as text: its exponent may be two thousand
 // million although f itself takes 64 bytes.
-func digits(f *big.Float) float64 {
+func numberWeight(f *big.Float) float64 {
 	if f.IsInf() {
-		return 1
+		return scalar
 	}
 	exp := float64(f.MantExp(nil))
-	return max(exp, -exp)
+	size := scalar + max(exp, -exp)/64
+	if !f.IsInt() {
+		size += fraction
+	}
+	return size
 }
 
 // charge is what evaluation has cost so far, over all files.

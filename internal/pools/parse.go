@@ -74,9 +74,11 @@ func (r *reader) desired(found map[string]hcl.Blocks) fleet.Desired {
 		complete(&p.body)
 		out.Pools = append(out.Pools, r.build(p, templates.refs))
 	}
-	r.unused(templates, pools, blockOfDefaults, defaults, used)
 	out.Limits = r.limits(found["limits"])
 	r.together(pools, out)
+	if !r.diags.HasErrors() { // a misspelt reference would make warnings of its own
+		r.unused(templates, pools, blockOfDefaults, defaults, used)
+	}
 	return out
 }
 

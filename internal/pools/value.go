@@ -234,10 +234,20 @@ func (r *reader) mebibytes(a *hcl.Attribute, low, high int) int {
 	}
 	n, _ := strconv.Atoi(m[1]) // at most nine digits
 	if n *= sizeUnits[m[2]]; n < low || n > high {
-		r.refuse(a, a.Expr.Range(), "A size from %dMiB to %dMiB is expected, not %q.", low, high, s)
+		r.refuse(a, a.Expr.Range(), "A size from %s to %s is expected, not %q.", sizeText(low), sizeText(high), s)
 		return 0
 	}
 	return n
+}
+
+// sizeText writes mebibytes in the largest unit that needs no fraction.
+func sizeText(mebibytes int) string {
+	for _, unit := range []string{"TiB", "GiB"} {
+		if n := sizeUnits[unit]; mebibytes > 0 && mebibytes%n == 0 {
+			return strconv.Itoa(mebibytes/n) + unit
+		}
+	}
+	return strconv.Itoa(mebibytes) + "MiB"
 }
 
 var decimalForm = regexp.MustCompile(`^([0-9]{1,9}) ?([KMGT])i?[Bb]?$`)

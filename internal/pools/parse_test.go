@@ -1,0 +1,194 @@
+package pools
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+)
+
+// everything sets every attribute of the language.
+const everything = `
+dayfly {
+  schema           = 1
+  required_version = ">= 0.1.0, < 99.0.0"
+}
+
+locals {
+  linux = ["self-hosted", "linux", local.arch]
+  arch  = "x64"
+  big   = { cores = 8, memory = "${4 * 4}GiB" }
+}
+
+limits {
+  max           = 40
+  per_node      = 20
+  node_tasks    = 4
+  storage_tasks = 2
+}
+
+defaults {
+  template = template.ubuntu-24
+  github {
+    org   = "acme"
+    group = "proxmox"
+  }
+  timeouts {
+    register = "90s"
+    job      = "1h30m"
+  }
+  scale {
+    max = 5
+  }
+}
+
+template "ubuntu-24" {
+  family = "ubuntu-24.04"
+}
+
+template "pinned" {
+  family  = "ubuntu-24.04"
+  version = "2.335.1-1"
+}
+
+pool "linux-x64" {
+  description = "General purpose runners"
+  labels      = concat(local.linux, ["dayfly"])
+  template    = template.pinned
+  enabled     = false
+
+  scale {
+    max   = 12
+    spare = 2
+  }
+  placement {
+    nodes        = ["pve1", "pve2"]
+    max_per_node = 8
+  }
+  size {
+    cores  = local.big.cores
+    memory = local.big.memory
+    swap   = "0"
+  }
+  network {
+    bridge   = "vmbr0"
+    vlan     = 240
+    firewall = false
+  }
+  timeouts {
+    clone  = "10m"
+    launch = "45s"
+    idle   = "2m"
+  }
+  retry {
+    attempts = 3
+    backoff  = "5s..2m"
+  }
+}
+
+pool "least" {
+  labels = ["release"]
+  github {
+    repo = "acme/app"
+  }
+}
+`
+
+func TestEveryAttributeReachesTheFleet(t *testing.T) {
+	got, diags := Parse(map[string][]byte{"all.hcl": []byte(everything)})
+	if diags.Len() > 0 {
+		t.Fatalf("diagnostics:\n%s", diags.Error())
+	}
+	want := fleet.Desired{
+		Limits: fleet.Limits{Max: 40, PerNode: 20, NodeTasks: 4, StoreTasks: 2},
+		Pools: []fleet.Pool{{
+			Name: "linux-x64", Scope: "acme", Group: "proxmox",
+			Labels:   []string{"self-hosted", "linux", "x64", "dayfly"},
+			Template: fleet.Ref{Family: "ubuntu-24.04", Version: "2.335.1-1"},
+			Spare:    2, Max: 12, Nodes: []string{"pve1", "pve2"}, PerNode: 8, Drained: true,
+			Size:    fleet.Size{Cores: 8, MemoryMiB: 16 << 10, SwapMiB: -1},
+			Network: fleet.Network{Bridge: "vmbr0", VLAN: 240},
+			Timeouts: fleet.Timeouts{Clone: 10 * time.Minute, Launch: 45 * time.Second,
+				Register: 90 * time.Second, Idle: 2 * time.Minute, Job: 90 * time.Minute},
+			Retry: fleet.Retry{Min: 5 * time.Second, Max: 2 * time.Minute, Attempts: 3},
+		}, {
+			Name: "least", Scope: "acme/app", Labels: []string{"release"},
+			Template: fleet.Ref{Family: "ubuntu-24.04"}, Max: 5,
+			Timeouts: fleet.Timeouts{Clone: 5 * time.Minute, Launch: time.Minute,
+				Register: 90 * time.Second, Idle: 5 * time.Minute, Job: 90 * time.Minute},
+			Retry: fleet.Retry{Min: 2 * time.Second, Max: time.Minute, Attempts: 5},
+		}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+func TestFilesAreOneConfigurationInAnyOrder(t *testing.T) {
+	parts := map[string]string{
+		"z.hcl":     "dayfly {\n  schema = 1\n}\n",
+		"a.hcl":     "pool \"a\" {\n  labels = local.l\n}\n",
+		"sub/b.hcl": "locals {\n  l = [local.m]\n}\n",
+		"sub/c.hcl": "locals {\n  m = \"x\"\n}\ntemplate \"t\" {\n  family = \"f\"\n}\n",
+		"sub/d.hcl": "defaults {\n  template = template.t\n  scale {\n    max = 1\n  }\n  github {\n    org = \"acme\"\n  }\n}\n",
+	}
+	files := map[string][]byte{}
+	for name, src := range parts {
+		files[name] = []byte(src)
+	}
+	got, diags := Parse(files)
+	if diags.Len() > 0 || len(got.Pools) != 1 || got.Pools[0].Labels[0] != "x" {
+		t.Errorf("got %+v and diagnostics %s", got, diags.Error())
+	}
+}
+
+func TestPoolsOwnScopeTakesNoGroupFromDefaults(t *testing.T) {
+	const src = head + `
+template "t" {
+  family = "f"
+}
+defaults {
+  template = template.t
+  github {
+    org   = "acme"
+    group = "g"
+  }
+  scale {
+    max = 1
+  }
+}
+pool "default" {
+  labels = ["a"]
+}
+pool "own-group" {
+  labels = ["b"]
+  github {
+    group = "h"
+  }
+}
+pool "own-org" {
+  labels = ["c"]
+  github {
+    org = "other"
+  }
+}
+pool "own-repo" {
+  labels = ["d"]
+  github {
+    repo = "acme/app"
+  }
+}
+`
+	got, diags := Parse(map[string][]byte{"a.hcl": []byte(src)})
+	if diags.HasErrors() {
+		t.Fatal(diags.Error())
+	}
+	want := []string{"acme g", "acme h", "other ", "acme/app "}
+	for i, p := range got.Pools {
+		if is := string(p.Scope) + " " + p.Group; is != want[i] {
+			t.Errorf("pool %s has scope and group %q, want %q", p.Name, is, want[i])
+		}
+	}
+}
