@@ -34,10 +34,10 @@ func (c *Client) DeliverEnv(ctx context.Context, node string, id fleet.VMID, nam
 		err = checkEnv(name, value.Reveal())
 	}
 	if err == nil {
-		err = c.deliver(ctx, node, id, name+"="+value.Reveal())
+		err = c.deliver(ctx, node, id, name, value.Reveal())
 	}
 	if err != nil {
-		return fmt.Errorf("set environment of container %d: %w", id, scrub(err, value.Reveal()))
+		return fmt.Errorf("set environment of container %d: %w", id, err)
 	}
 	return nil
 }
@@ -57,8 +57,9 @@ func checkEnv(name, value string) error {
 }
 
 // deliver may repeat the PUT, which does the same each time.
-func (c *Client) deliver(ctx context.Context, node string, id fleet.VMID, env string) error {
-	put := func() error { return c.putConfig(ctx, node, id, map[string]any{"env": env}) }
+func (c *Client) deliver(ctx context.Context, node string, id fleet.VMID, name, value string) error {
+	env := name + "=" + value
+	put := func() error { return scrub(c.putConfig(ctx, node, id, map[string]any{"env": env}), value) }
 	err := put()
 	for looks := newLooks(); unknown(err) && looks.next(ctx); {
 		s, look := c.settings(ctx, node, id)
@@ -79,17 +80,13 @@ func (c *Client) deliver(ctx context.Context, node string, id fleet.VMID, env st
 	return nil
 }
 
-// scrub takes a secret out of an error, should Proxmox ever quote it.
+// scrub takes a secret out of a refusal, should Proxmox ever quote it.
 func scrub(err error, secret string) error {
-	if secret == "" || !strings.Contains(err.Error(), secret) {
-		return err
-	}
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
-		return errors.New("refused, for a reason that quotes the value")
+		return err
 	}
 	clean := *e
-	clean.Cause = nil
 	clean.Reason = strings.ReplaceAll(e.Reason, secret, "[secret]")
 	clean.Params = map[string]string{}
 	for name, reason := range e.Params {
