@@ -46,7 +46,7 @@ func (t *tx) deliver(d Delivery) (added bool, err error) {
 		job = d.Job.ID
 	}
 	res, err := t.exec(`INSERT INTO deliveries (guid, event, action, source, received, job) VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT (guid) DO NOTHING`, d.GUID, d.Event, d.Action, d.Source, nano(d.Received), int64(job))
+		ON CONFLICT (guid) DO NOTHING`, d.GUID, d.Event, d.Action, d.Source, nano(t.or(d.Received)), int64(job))
 	if err != nil {
 		return false, err
 	}

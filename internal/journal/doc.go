@@ -4,8 +4,7 @@
 // It remembers what Proxmox and GitHub do not: demand heard of, what was about
 // to be done when the daemon was killed, which VMIDs cool down, and history.
 // Losing it costs latency and history, never a leak. It decides nothing, and it
-// has no field for a secret; the instance's key, a fact, is why the file's mode
-// is 0600.
+// has no field for a secret.
 //
 // What a call wrote is on disk when the call returns. Concurrent calls share a
 // transaction and its fsync (see write).

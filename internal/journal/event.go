@@ -32,7 +32,7 @@ const (
 )
 
 // Event is one thing that happened. Job and Runner are empty where it concerns
-// none.
+// none; a zero At is the time of the call.
 type Event struct {
 	ID     int64 // ascending, given by the journal
 	At     time.Time
@@ -63,8 +63,8 @@ func steps(old, job fleet.Job, source string, at time.Time) []Event {
 		}
 		add(when, Queued, strings.Join(job.Labels, ", "))
 	}
-	if taken(job) && !taken(old) {
-		add(job.Started, Running, "on "+orUnknown(job.Runner))
+	if job.Runner != "" && old.Runner == "" { // GitHub names the runner with `in_progress`
+		add(job.Started, Running, "on "+job.Runner)
 	}
 	if job.Status == fleet.Completed && old.Status < fleet.Completed {
 		add(job.Ended, Done, job.Conclusion)
@@ -72,20 +72,11 @@ func steps(old, job fleet.Job, source string, at time.Time) []Event {
 	return events
 }
 
-func taken(job fleet.Job) bool { return job.Status == fleet.InProgress || job.Runner != "" }
-
-func orUnknown(runner string) string {
-	if runner == "" {
-		return "a runner not told"
-	}
-	return runner
-}
-
 // note writes events.
 func (t *tx) note(events ...Event) error {
 	for _, e := range events {
 		res, err := t.exec(`INSERT INTO events (at, what, job, runner, detail) VALUES (?, ?, ?, ?, ?)`,
-			nano(e.At), string(e.What), int64(e.Job), e.Runner, clip(e.Detail))
+			nano(t.or(e.At)), string(e.What), int64(e.Job), e.Runner, clip(e.Detail))
 		if err != nil {
 			return err
 		}

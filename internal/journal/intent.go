@@ -26,12 +26,11 @@ func (j *Journal) Begin(ctx context.Context, a fleet.Action, r fleet.Runner) (id
 		return 0, fmt.Errorf("begin %s: no runner's name", a.Kind)
 	}
 	a.Runner = r.Name
-	now := j.opts.Now()
 	var given int64
 	err = j.write(ctx, "begin "+a.Kind.String()+" "+r.Name, func(t *tx) error {
 		res, err := t.exec(`INSERT INTO intents (kind, pool, runner, template, node, reason, begun, ended, outcome)
 			VALUES (?, ?, ?, ?, ?, ?, ?, 0, '')`,
-			a.Kind.String(), a.Pool, a.Runner, int64(a.Template), a.Node, clip(a.Reason), nano(now))
+			a.Kind.String(), a.Pool, a.Runner, int64(a.Template), a.Node, clip(a.Reason), nano(t.now))
 		if err != nil {
 			return err
 		}
@@ -41,7 +40,7 @@ func (j *Journal) Begin(ctx context.Context, a fleet.Action, r fleet.Runner) (id
 		if err := t.saveRunner(r); err != nil {
 			return err
 		}
-		return t.note(Event{At: now, What: Decided, Runner: r.Name, Detail: a.Kind.String() + ": " + a.Reason})
+		return t.note(Event{What: Decided, Runner: r.Name, Detail: a.Kind.String() + ": " + a.Reason})
 	})
 	if err != nil {
 		return 0, err
@@ -54,12 +53,12 @@ func (j *Journal) Begin(ctx context.Context, a fleet.Action, r fleet.Runner) (id
 // forgotten meanwhile stays so. Errors: fleet.ErrNotFound for an intent that
 // never was, fleet.ErrExists for one that has an outcome.
 func (j *Journal) End(ctx context.Context, id int64, r fleet.Runner, outcome string, events ...Event) error {
-	return j.write(ctx, fmt.Sprintf("end intent %d", id), ending(id, r, outcome, j.opts.Now(), events))
+	return j.write(ctx, fmt.Sprintf("end intent %d", id), ending(id, r, outcome, events))
 }
 
-func ending(id int64, r fleet.Runner, outcome string, now time.Time, events []Event) func(*tx) error {
+func ending(id int64, r fleet.Runner, outcome string, events []Event) func(*tx) error {
 	return func(t *tx) error {
-		kind, runner, err := t.settle(id, outcome, now)
+		kind, runner, err := t.settle(id, outcome)
 		if err != nil {
 			return err
 		}
@@ -69,7 +68,7 @@ func ending(id int64, r fleet.Runner, outcome string, now time.Time, events []Ev
 			}
 		}
 		if outcome != OK {
-			fault := Event{At: now, What: Failed, Runner: runner, Detail: kind + ": " + outcome}
+			fault := Event{What: Failed, Runner: runner, Detail: kind + ": " + outcome}
 			if err := t.note(fault); err != nil {
 				return err
 			}
@@ -78,7 +77,7 @@ func ending(id int64, r fleet.Runner, outcome string, now time.Time, events []Ev
 	}
 }
 
-func (t *tx) settle(id int64, outcome string, now time.Time) (kind, runner string, err error) {
+func (t *tx) settle(id int64, outcome string) (kind, runner string, err error) {
 	var ended int64
 	var was string
 	found, err := t.one(context.Background(), []any{&kind, &runner, &ended, &was},
@@ -91,7 +90,7 @@ func (t *tx) settle(id int64, outcome string, now time.Time) (kind, runner strin
 	case ended != 0:
 		return "", "", fmt.Errorf("its outcome %q %w", was, fleet.ErrExists)
 	}
-	_, err = t.exec(`UPDATE intents SET ended = ?, outcome = ? WHERE id = ?`, nano(now), clip(outcome), id)
+	_, err = t.exec(`UPDATE intents SET ended = ?, outcome = ? WHERE id = ?`, nano(t.now), clip(outcome), id)
 	return kind, runner, err
 }
 

@@ -88,7 +88,7 @@ func (t *tx) saveJob(j fleet.Job, at time.Time) error {
 	}
 	_, err = t.exec(`INSERT OR REPLACE INTO jobs (`+jobColumns+`, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		int64(j.ID), j.Repo, j.Run, j.Attempt, j.Name, j.Workflow, j.URL, string(labels), j.Status.String(),
-		j.Conclusion, j.Runner, nano(j.Created), nano(j.Started), nano(j.Ended), nano(at))
+		j.Conclusion, j.Runner, nano(j.Created), nano(j.Started), nano(j.Ended), nano(t.or(at)))
 	return err
 }
 

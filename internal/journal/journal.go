@@ -87,7 +87,7 @@ func (j *Journal) start(ctx context.Context, steps []string) (err error) {
 		if j.lock, err = lock(j.path); err != nil {
 			return err
 		}
-		if err := touch(j.path); err != nil {
+		if err := j.touch(); err != nil {
 			return err
 		}
 	}
@@ -129,13 +129,21 @@ func (j *Journal) load(ctx context.Context) error {
 }
 
 // touch makes the file, so that it has its mode before SQLite writes to it;
-// SQLite gives its other files the same mode.
-func touch(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+// SQLite gives its other files the same mode. The file is never opened again
+// beside SQLite: closing it would drop SQLite's locks (sqlite.org/howtocorrupt.html
+// §2.2).
+func (j *Journal) touch() error {
+	f, err := os.OpenFile(j.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	return f.Close()
+	defer f.Close()
+	file, err := f.Stat()
+	if err == nil && file.Mode().Perm()&0o077 != 0 {
+		j.opts.Log.Warn("journal: others may read the file",
+			"file", j.path, "mode", file.Mode().Perm().String())
+	}
+	return err
 }
 
 // Close waits for the writes under way and closes the file. It may be called

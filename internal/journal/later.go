@@ -31,7 +31,7 @@ func (l Later) Forget(name string, at time.Time, events ...Event) {
 
 // End is Journal.End.
 func (l Later) End(id int64, r fleet.Runner, outcome string, events ...Event) {
-	l.write(fmt.Sprintf("end intent %d", id), ending(id, r, outcome, l.j.opts.Now(), events))
+	l.write(fmt.Sprintf("end intent %d", id), ending(id, r, outcome, events))
 }
 
 func (l Later) write(what string, apply func(*tx) error) {
@@ -40,7 +40,8 @@ func (l Later) write(what string, apply func(*tx) error) {
 			l.failed(fmt.Errorf("%s: %w", what, explain(l.j.path, err)))
 		}
 	}
-	w := &write{apply: apply, done: make(chan struct{}), then: then}
+	w := l.j.newWrite(apply)
+	w.then = then
 	if !l.j.enqueue(w) {
 		go then(ErrClosed)
 	}

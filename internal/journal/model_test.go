@@ -47,8 +47,9 @@ type model struct {
 // machine drives the journal and the model together.
 type machine struct {
 	model
-	path string
-	j    *journal.Journal
+	path  string
+	j     *journal.Journal
+	steps int
 }
 
 func (m *machine) open(t *rapid.T) {
@@ -61,6 +62,9 @@ func (m *machine) open(t *rapid.T) {
 
 func (m *model) tell(e journal.Event) {
 	e.ID = int64(len(m.events) + 1)
+	if e.At.IsZero() {
+		e.At = m.now
+	}
 	m.events = append(m.events, e)
 }
 
@@ -90,11 +94,7 @@ func (m *model) merge(seen fleet.Job, source string) bool {
 		when = m.now
 	}
 	m.tellOnce(job.Status >= fleet.Queued, journal.Queued, job.ID, when, strings.Join(job.Labels, ", "))
-	on := job.Runner
-	if on == "" {
-		on = "a runner not told"
-	}
-	m.tellOnce(job.Status == fleet.InProgress || job.Runner != "", journal.Running, job.ID, job.Started, "on "+on)
+	m.tellOnce(job.Runner != "", journal.Running, job.ID, job.Started, "on "+job.Runner)
 	m.tellOnce(job.Status == fleet.Completed, journal.Done, job.ID, job.Ended, job.Conclusion)
 	return true
 }
@@ -134,11 +134,11 @@ func anyRunner(t *rapid.T) fleet.Runner {
 		Name: names.Draw(t, "name"), Pool: "a", Scope: "acme", Node: texts.Draw(t, "node"),
 		VMID:     fleet.VMID(rapid.IntRange(0, 3).Draw(t, "vmid")),
 		Template: fleet.Ref{Family: "ubuntu", Version: texts.Draw(t, "version")},
-		Storage:  "fast", RegistrationID: rapid.Int64().Draw(t, "registration"),
+		Source:   90000, Storage: "fast", RegistrationID: rapid.Int64().Draw(t, "registration"),
 		Job:     fleet.JobID(rapid.IntRange(0, 4).Draw(t, "job")),
 		Created: anyTime(t, "created"), Cloned: anyTime(t, "cloned"), Launched: anyTime(t, "launched"),
 		Started: anyTime(t, "started"), Listened: anyTime(t, "listened"), Took: anyTime(t, "took"),
-		Ended: anyTime(t, "ended"), Spent: anyTime(t, "spent"), Retry: anyTime(t, "retry"),
+		Ended: anyTime(t, "ended"), Spent: anyTime(t, "spent"), Removed: anyTime(t, "removed"), Retry: anyTime(t, "retry"),
 		Cause:     texts.Draw(t, "cause"),
 		Container: fleet.Running, Registration: fleet.Online, Pending: fleet.Launch, // observed: not stored
 	}
@@ -281,10 +281,18 @@ func (m *machine) prune(t *rapid.T) {
 	}
 }
 
+// step is after every action; everything is compared now and then.
+func (m *machine) step(t *rapid.T) {
+	m.now = m.now.Add(time.Second)
+	m.steps++
+	if m.steps%4 == 0 {
+		m.check(t)
+	}
+}
+
 // check compares all that can be asked.
 func (m *machine) check(t *rapid.T) {
 	ctx := context.Background()
-	m.now = m.now.Add(time.Second)
 	m.checkJobs(t)
 	m.checkRunners(t)
 	events, err := m.j.Events(ctx, 0, 0)
@@ -391,7 +399,8 @@ func TestJournalIsItsModel(t *testing.T) {
 			intents: map[int64]journal.Intent{}, ended: map[int64]bool{}, facts: map[string]string{}}}
 		m.open(t)
 		defer func() { m.j.Close() }()
-		t.Repeat(map[string]func(*rapid.T){"": m.check, "accept": m.accept, "record": m.record, "begin": m.begin,
+		t.Repeat(map[string]func(*rapid.T){"": m.step, "accept": m.accept, "record": m.record, "begin": m.begin,
 			"end": m.end, "save": m.save, "forget": m.forget, "put": m.put, "reopen": m.reopen, "prune": m.prune})
+		m.check(t)
 	})
 }

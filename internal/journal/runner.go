@@ -34,7 +34,7 @@ func (j *Journal) Forget(ctx context.Context, name string, at time.Time, events 
 
 func forgetting(name string, at time.Time, events []Event) func(*tx) error {
 	return func(t *tx) error {
-		if _, err := t.exec(`UPDATE runners SET forgotten = ? WHERE name = ?`, nano(at), name); err != nil {
+		if _, err := t.exec(`UPDATE runners SET forgotten = ? WHERE name = ?`, nano(t.or(at)), name); err != nil {
 			return err
 		}
 		return t.note(events...)
@@ -70,38 +70,38 @@ func (j *Journal) Cooling(ctx context.Context, since time.Time) (map[fleet.VMID]
 	return vmids, err
 }
 
-const runnerColumns = `name, pool, scope, node, vmid, family, version, storage, registration, job,
-	created, cloned, launched, started, listened, took, ended, spent, cause, retry`
+const runnerColumns = `name, pool, scope, node, vmid, family, version, source, storage, registration, job,
+	created, cloned, launched, started, listened, took, ended, spent, removed, cause, retry`
 
 // saveRunner writes the row of a runner that exists.
 func (t *tx) saveRunner(r fleet.Runner) error {
 	_, err := t.exec(`INSERT OR REPLACE INTO runners (`+runnerColumns+`, forgotten)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)`, runnerValues(r)...)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)`, runnerValues(r)...)
 	return err
 }
 
 // updateRunner writes the row and leaves it forgotten if it is.
 func (t *tx) updateRunner(r fleet.Runner) error {
 	_, err := t.exec(`INSERT OR REPLACE INTO runners (`+runnerColumns+`, forgotten)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
 		coalesce((SELECT forgotten FROM runners WHERE name = ?1), 0))`, runnerValues(r)...)
 	return err
 }
 
 func runnerValues(r fleet.Runner) []any {
 	return []any{r.Name, r.Pool, string(r.Scope), r.Node, int64(r.VMID), r.Template.Family, r.Template.Version,
-		r.Storage, r.RegistrationID, int64(r.Job),
+		int64(r.Source), r.Storage, r.RegistrationID, int64(r.Job),
 		nano(r.Created), nano(r.Cloned), nano(r.Launched), nano(r.Started), nano(r.Listened),
-		nano(r.Took), nano(r.Ended), nano(r.Spent), clip(r.Cause), nano(r.Retry)}
+		nano(r.Took), nano(r.Ended), nano(r.Spent), nano(r.Removed), clip(r.Cause), nano(r.Retry)}
 }
 
 func scanRunner(row scanner) (r fleet.Runner, err error) {
-	var at [9]int64
+	var at [10]int64
 	err = row.Scan(&r.Name, &r.Pool, &r.Scope, &r.Node, &r.VMID, &r.Template.Family, &r.Template.Version,
-		&r.Storage, &r.RegistrationID, &r.Job,
-		&at[0], &at[1], &at[2], &at[3], &at[4], &at[5], &at[6], &at[7], &r.Cause, &at[8])
+		&r.Source, &r.Storage, &r.RegistrationID, &r.Job,
+		&at[0], &at[1], &at[2], &at[3], &at[4], &at[5], &at[6], &at[7], &at[8], &r.Cause, &at[9])
 	for i, t := range []*time.Time{&r.Created, &r.Cloned, &r.Launched, &r.Started, &r.Listened,
-		&r.Took, &r.Ended, &r.Spent, &r.Retry} {
+		&r.Took, &r.Ended, &r.Spent, &r.Removed, &r.Retry} {
 		*t = moment(at[i])
 	}
 	return r, err

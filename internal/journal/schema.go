@@ -82,10 +82,18 @@ func (j *Journal) version(ctx context.Context, newest int) (int, error) {
 	case app != application:
 		return 0, fmt.Errorf("%s is an SQLite file, but not a dayfly journal: choose another path", j.path)
 	case version > newest:
-		return 0, fmt.Errorf("%w: %s has schema %d, this dayfly knows none after %d: run the dayfly that wrote it, "+
-			"or stop it and put the copy %s back", ErrNewer, j.path, version, newest, backupName(j.path, newest))
+		return 0, newer(j.path, version, newest)
 	}
 	return version, nil
+}
+
+func newer(path string, version, newest int) error {
+	way := ""
+	if _, err := os.Stat(backupName(path, newest)); err == nil {
+		way = ", or put the copy " + backupName(path, newest) + " in its place"
+	}
+	return fmt.Errorf("%w: %s has schema %d, this dayfly knows none after %d: run the dayfly that wrote it%s",
+		ErrNewer, path, version, newest, way)
 }
 
 // checked is the size up to which every Open checks the whole file.

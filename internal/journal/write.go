@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 )
@@ -16,6 +17,7 @@ const maxBatch = 256
 // nothing behind but rows and what it gives tx.
 type write struct {
 	apply func(*tx) error
+	now   time.Time     // of the call
 	done  chan struct{} // closed when err is final
 	then  func(error)   // called with it, if set
 	err   error
@@ -23,11 +25,25 @@ type write struct {
 	event int64       // its last event
 }
 
+func (j *Journal) newWrite(apply func(*tx) error) *write {
+	return &write{apply: apply, now: j.opts.Now(), done: make(chan struct{})}
+}
+
 // tx is what a write may do inside the transaction.
 type tx struct {
 	*session
+	now   time.Time
 	jobs  []fleet.Job
 	event int64
+}
+
+// or is at, or the time of the call where the caller gave none: a zero time
+// would look very old to Prune.
+func (t *tx) or(at time.Time) time.Time {
+	if at.IsZero() {
+		return t.now
+	}
+	return at
 }
 
 // write runs apply in a transaction and returns when it is durable.
@@ -41,7 +57,7 @@ func (j *Journal) write(ctx context.Context, what string, apply func(*tx) error)
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	w := &write{apply: apply, done: make(chan struct{})}
+	w := j.newWrite(apply)
 	if !j.enqueue(w) {
 		return fmt.Errorf("%s: %w", what, ErrClosed)
 	}
@@ -163,7 +179,7 @@ func (s *session) transact(batch []*write) error {
 
 func (s *session) apply(batch []*write) error {
 	for _, w := range batch {
-		t := &tx{session: s}
+		t := &tx{session: s, now: w.now}
 		if err := w.apply(t); err != nil {
 			return err
 		}

@@ -39,6 +39,7 @@ CREATE TABLE runners (
 	vmid         INTEGER NOT NULL,
 	family       TEXT    NOT NULL,
 	version      TEXT    NOT NULL,
+	source       INTEGER NOT NULL,
 	storage      TEXT    NOT NULL,
 	registration INTEGER NOT NULL,
 	job          INTEGER NOT NULL,
@@ -50,6 +51,7 @@ CREATE TABLE runners (
 	took         INTEGER NOT NULL,
 	ended        INTEGER NOT NULL,
 	spent        INTEGER NOT NULL,
+	removed      INTEGER NOT NULL,
 	cause        TEXT    NOT NULL,
 	retry        INTEGER NOT NULL,
 	forgotten    INTEGER NOT NULL

@@ -43,6 +43,7 @@ CREATE TABLE runners (
 	vmid         INTEGER NOT NULL,
 	family       TEXT    NOT NULL,
 	version      TEXT    NOT NULL,
+	source       INTEGER NOT NULL,
 	storage      TEXT    NOT NULL,
 	registration INTEGER NOT NULL,
 	job          INTEGER NOT NULL,
@@ -54,6 +55,7 @@ CREATE TABLE runners (
 	took         INTEGER NOT NULL,
 	ended        INTEGER NOT NULL,
 	spent        INTEGER NOT NULL,
+	removed      INTEGER NOT NULL,
 	cause        TEXT    NOT NULL,
 	retry        INTEGER NOT NULL,
 	forgotten    INTEGER NOT NULL
@@ -98,8 +100,8 @@ INSERT INTO deliveries VALUES (1, 'guid-40', 'workflow_job', 'completed', 'webho
 INSERT INTO deliveries VALUES (2, 'guid-41', 'workflow_job', 'queued', 'webhook', 1772366400000000000, 41);
 INSERT INTO jobs VALUES (40, 'acme/app', 7, 1, 'lint', 'ci', '', '["self-hosted"]', 'completed', 'success', 'dayfly-a-0', 1772366400000000000, 1772366400000000000, 1772366400000000000, 1772366400000000000);
 INSERT INTO jobs VALUES (41, 'acme/app', 7, 1, 'build', 'ci', '', '["self-hosted","linux"]', 'queued', '', '', 1772366400000000000, 0, 0, 1772366400000000000);
-INSERT INTO runners VALUES ('dayfly-a-0', 'a', 'acme', 'pve', 90000, 'ubuntu', '1', 'fast', 11, 40, 1772366400000000000, 1772366400000000000, 1772366400000000000, 1772366400000000000, 1772366400000000000, 1772366400000000000, 1772366400000000000, 1772366400000000000, '', 0, 1772366400000000000);
-INSERT INTO runners VALUES ('dayfly-a-1', 'a', 'acme', 'pve', 90001, 'ubuntu', '1', 'fast', 12, 0, 1772366400000000000, 1772366400000000000, 1772366400000000000, 0, 0, 0, 0, 0, '', 0, 0);
+INSERT INTO runners VALUES ('dayfly-a-0', 'a', 'acme', 'pve', 90000, 'ubuntu', '1', 9000, 'fast', 11, 40, 1772366400000000000, 1772366400000000000, 1772366400000000000, 1772366400000000000, 1772366400000000000, 1772366400000000000, 1772366400000000000, 1772366400000000000, 0, '', 0, 1772366400000000000);
+INSERT INTO runners VALUES ('dayfly-a-1', 'a', 'acme', 'pve', 90001, 'ubuntu', '1', 9000, 'fast', 12, 0, 1772366400000000000, 1772366400000000000, 1772366400000000000, 0, 0, 0, 0, 0, 0, '', 0, 0);
 INSERT INTO intents VALUES (1, 'clone', 'a', 'dayfly-a-1', 9000, 'pve', 'demand', 1772366400000000000, 1772366400000000000, 'ok');
 INSERT INTO intents VALUES (2, 'launch', 'a', 'dayfly-a-1', 0, 'pve', 'demand', 1772366400000000000, 0, '');
 INSERT INTO events VALUES (8, 1772366400000000000, 'queued', 41, '', 'self-hosted, linux');
