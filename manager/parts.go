@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dayfly-ci/dayfly/internal/daemon"
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/github"
+	"github.com/dayfly-ci/dayfly/internal/journal"
+	"github.com/dayfly-ci/dayfly/internal/pools"
+	"github.com/dayfly-ci/dayfly/internal/proxmox"
+)
+
+// parts are what a running daemon is made of.
+type parts struct {
+	journal       *journal.Journal
+	daemon        *daemon.Daemon
+	source        pools.Source
+	public, admin net.Listener
+	log           *slog.Logger
+}
+
+// open makes the parts. The journal comes first: its lock keeps a second
+// daemon away from everything else.
+func (c *config) open(ctx context.Context, log *slog.Logger) (p *parts, err error) {
+	p = &parts{log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
+	dir := c.Daemon.StateDir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return p, hinted{fmt.Errorf("make state folder: %w", err), "set daemon.state_dir to a folder that dayfly may write to"}
+	}
+	p.journal, err = journal.Open(ctx, filepath.Join(dir, "journal.db"), journal.Options{Log: log})
+	if errors.Is(err, journal.ErrInUse) {
+		return p, hinted{err, `stop the other one first ("systemctl stop dayfly"), or give this one its own daemon.state_dir`}
+	}
+	if err != nil {
+		return p, err
+	}
+	key, err := instanceKey(filepath.Join(dir, "instance.key"))
+	if err != nil {
+		return p, err
+	}
+	if p.daemon, p.source, err = c.assemble(p.journal, key, log); err != nil {
+		return p, err
+	}
+	p.public, p.admin, err = listen(c.Daemon.Listen, c.Daemon.AdminSocket)
+	return p, err
+}
+
+// assemble makes the daemon and the clients it works with.
+func (c *config) assemble(j *journal.Journal, key fleet.Secret, log *slog.Logger) (*daemon.Daemon, pools.Source, error) {
+	px, err := proxmox.New(proxmox.Config{
+		URL: c.Proxmox.URL, Token: c.Proxmox.Token, CA: c.Proxmox.CA, ServerName: c.Proxmox.ServerName,
+		TemplatePool: c.Proxmox.TemplatePool, RunnerPool: c.Proxmox.RunnerPool,
+		First: c.Proxmox.First, Last: c.Proxmox.Last, Key: key, Log: log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	gh, err := github.New(github.Config{URL: c.GitHub.URL, App: c.GitHub.App, Key: c.GitHub.Key, Log: log})
+	if err != nil {
+		return nil, nil, err
+	}
+	source, every := c.Pools.source()
+	d, err := daemon.New(daemon.Config{
+		Proxmox: px, GitHub: gh, Journal: j, Source: source, Key: key, Webhook: c.GitHub.WebhookSecret,
+		First: c.Proxmox.First, Last: c.Proxmox.Last, Every: every, Version: thisVersion().Version, Log: log,
+	})
+	return d, source, err
+}
+
+// source is where the pools come from, and how often it is looked at.
+func (c *poolsConfig) source() (pools.Source, daemon.Intervals) {
+	if c.Git == nil {
+		return pools.Dir(c.Dir), daemon.Intervals{}
+	}
+	return pools.Git(pools.GitConfig{
+		URL: c.Git.URL, Branch: c.Git.Branch, Path: c.Git.Path, Token: c.Git.Token, CA: c.Git.CAFile,
+		SSHKey: c.Git.SSHKeyPath, KnownHosts: c.Git.KnownHostsFile,
+	}), daemon.Intervals{Pools: c.Git.Every}
+}
+
+// run serves until ctx ends or a part fails.
+func (p *parts) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.daemon.Run(ctx) })
+	g.Go(func() error { return serveHTTP(ctx, p.public, p.daemon.Public(), p.log) })
+	g.Go(func() error { return serveHTTP(ctx, p.admin, p.daemon.Admin(), p.log) })
+	g.Go(func() error { return supervised(ctx, p.daemon.Healthy, p.log) })
+	return g.Wait()
+}
+
+// close releases what open took.
+func (p *parts) close() error {
+	for _, l := range []net.Listener{p.public, p.admin} {
+		if l != nil {
+			_ = l.Close() // mostly the server did
+		}
+	}
+	if p.journal == nil {
+		return nil
+	}
+	return p.journal.Close()
+}

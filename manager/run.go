@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+func (p *program) runCommand() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "run the daemon",
+		Long: `Run the daemon until it is told to stop (SIGTERM or SIGINT).
+
+It serves GitHub's deliveries at /webhook, /healthz, /readyz and /metrics on
+the listening address, and the other commands on the admin socket. Both may
+come from systemd by socket activation. Nothing is lost when it is killed:
+what exists is found again at the next start.
+
+Secrets are read from files that only their owner can read, or from systemd
+credentials; never from flags or the environment.`,
+		GroupID: groupServe,
+		Args:    takes(),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return p.serve(cmd.Context(), path) },
+	}
+	cmd.Flags().StringVar(&path, "config", defaultConfig, "the daemon's configuration, a `FILE`")
+	return cmd
+}
+
+// serve runs the daemon that the configuration at path describes.
+func (p *program) serve(ctx context.Context, path string) (err error) {
+	c, err := p.loadConfig(path)
+	if err != nil {
+		return err
+	}
+	log := newLog(p.err, c.Daemon.Level, c.Daemon.LogFormat)
+	parts, err := c.open(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, parts.close()) }()
+	log.Info("dayfly starts", "version", thisVersion().Version, "config", path, "pools", parts.source,
+		"listen", parts.public.Addr(), "socket", parts.admin.Addr())
+	err = parts.run(ctx)
+	log.Info("dayfly stopped")
+	return err
+}
+
+// loadConfig reads a configuration with its secrets, all of which must be
+// there, and prints what is wrong with it.
+func (p *program) loadConfig(path string) (*config, error) {
+	c, diags, err := readConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	if !diags.list.HasErrors() {
+		c.readSecrets(diags, os.Getenv("CREDENTIALS_DIRECTORY"), true)
+	}
+	if n := len(diags.list); n > 0 {
+		if err := diags.write(p.err, styleOf(p.err)); err != nil {
+			return nil, err
+		}
+		return nil, hinted{fmt.Errorf("configuration %s: %s", path, plural(n, "error")),
+			fmt.Sprintf(`check it with "dayfly validate --config %s"`, path)}
+	}
+	return c, nil
+}

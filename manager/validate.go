@@ -1,0 +1,138 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dayfly-ci/dayfly/internal/pools"
+)
+
+func (p *program) validateCommand() *cobra.Command {
+	var path string
+	cmd := p.reads(&cobra.Command{
+		Use:   "validate [DIR|FILE]...",
+		Short: "check pool files, or the daemon's configuration",
+		Long: `Check pool files without a daemon: the *.hcl files of each DIR and each FILE,
+together as one configuration; the current folder when none is named.
+
+With --config, check the daemon's configuration instead, and the files it
+names. Credentials of systemd are only there in the service: here, only their
+names are checked.
+
+exit codes: 0 valid, 1 invalid, 2 wrong usage.`,
+		Example: "  dayfly validate pools\n  dayfly validate --config /etc/dayfly/dayfly.hcl",
+		GroupID: groupOther,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case path == "":
+				return p.validatePools(args)
+			case len(args) > 0:
+				return misuse(cmd, errors.New("--config and pool files are checked one at a time"))
+			}
+			return p.validateConfig(path)
+		},
+	})
+	cmd.Flags().StringVar(&path, "config", "", "check this `FILE`, a daemon's configuration, instead of pool files")
+	return cmd
+}
+
+func (p *program) validateConfig(path string) error {
+	c, diags, err := readConfig(path)
+	if err != nil {
+		return err
+	}
+	if !diags.list.HasErrors() {
+		c.readSecrets(diags, os.Getenv("CREDENTIALS_DIRECTORY"), false)
+	}
+	n := len(diags.list)
+	if p.json {
+		err = writeJSON(p.out, diags.report())
+	} else {
+		err = diags.write(p.err, styleOf(p.err))
+	}
+	return p.verdict(path, n, err)
+}
+
+func (p *program) validatePools(args []string) error {
+	if len(args) == 0 {
+		args = []string{"."}
+	}
+	files, err := poolFiles(args)
+	if err != nil {
+		return err
+	}
+	_, diags := pools.Parse(files)
+	if p.json {
+		err = writeJSON(p.out, diags)
+	} else {
+		err = diags.WriteText(p.err, 0, bool(styleOf(p.err)))
+	}
+	n := 0
+	if diags.HasErrors() {
+		n = diags.Report().ErrorCount
+	}
+	return p.verdict(strings.Join(args, " "), n, err)
+}
+
+// verdict ends a validation that found n errors.
+func (p *program) verdict(what string, n int, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case n > 0:
+		return fmt.Errorf("validate %s: %s", what, plural(n, "error"))
+	case !p.json:
+		_, err = fmt.Fprintf(p.out, "%s: valid\n", what)
+	}
+	return err
+}
+
+// poolFiles reads the files that paths name.
+func poolFiles(paths []string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, path := range paths {
+		names := []string{path}
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, fmt.Errorf("read pool files: %w", err)
+		}
+		if info.IsDir() {
+			if names, err = hclFiles(path); err != nil {
+				return nil, fmt.Errorf("read pool files: %w", err)
+			}
+		}
+		for _, name := range names {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				return nil, fmt.Errorf("read pool files: %w", err)
+			}
+			files[name] = text
+		}
+	}
+	return files, nil
+}
+
+// hclFiles lists the pool files directly in a folder.
+func hclFiles(dir string) ([]string, error) {
+	names, err := filepath.Glob(filepath.Join(escape(dir), "*.hcl"))
+	names = slices.DeleteFunc(names, func(name string) bool {
+		info, err := os.Stat(name)
+		return err == nil && info.IsDir()
+	})
+	if err == nil && len(names) == 0 {
+		err = &fs.PathError{Op: "read", Path: dir, Err: errors.New("no *.hcl files")}
+	}
+	return names, err
+}
+
+// escape makes a path match itself in filepath.Glob.
+func escape(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
