@@ -197,7 +197,7 @@ func (n iface) zone() string {
 // missing asks for the token's effective privileges, those of user and token
 // both.
 func (c *Client) missing(ctx context.Context, needs []need) ([]Problem, error) {
-	var all map[string]map[string]flag // privileges, by path; true: inherited below
+	var all map[string]map[string]boolean // privileges, by path; true: inherited below
 	if err := c.get(ctx, "/access/permissions", nil, &all); err != nil {
 		return nil, err
 	}
@@ -220,7 +220,7 @@ func (c *Client) missing(ctx context.Context, needs []need) ([]Problem, error) {
 }
 
 // vnet finds the zone of a bridge that is a vnet, by the privileges on it.
-func vnet(path string, all map[string]map[string]flag) string {
+func vnet(path string, all map[string]map[string]boolean) string {
 	rest, ok := strings.CutPrefix(path, "/sdn/zones/localnetwork/")
 	if _, known := all[path]; !ok || known {
 		return path
@@ -236,12 +236,12 @@ func vnet(path string, all map[string]map[string]flag) string {
 // has looks up one privilege. The list names the paths that have an entry of
 // their own; for any other, Proxmox is asked, as an entry between may take
 // away what one above gives.
-func (c *Client) has(ctx context.Context, n need, all map[string]map[string]flag) (bool, error) {
+func (c *Client) has(ctx context.Context, n need, all map[string]map[string]boolean) (bool, error) {
 	if privs, ok := all[n.path]; ok {
 		_, has := privs[n.priv]
 		return has, nil
 	}
-	var one map[string]map[string]flag
+	var one map[string]map[string]boolean
 	err := c.get(ctx, "/access/permissions", url.Values{"path": {n.path}}, &one)
 	if errors.Is(err, fleet.ErrInvalid) {
 		return false, nil // no such path: a resource pool or storage with an impossible name

@@ -24,8 +24,9 @@ type Spec struct {
 // network. One clone of a template runs at a time: ErrLocked says that another
 // one holds it. ErrExists says that the VMID is taken. After
 // ErrUnknownOutcome the container may exist or come to exist: its VMID must
-// not be used for anything else. A container that was left before it was
-// configured is listed as fleet.Creating.
+// not be used for anything else. That is also the kind, beside the reason's
+// own, when the container was made but could not be configured; it is listed
+// as fleet.Creating.
 func (c *Client) Clone(ctx context.Context, spec Spec) error {
 	err := c.inRange(spec.VMID)
 	if err == nil {
@@ -46,10 +47,14 @@ func (c *Client) clone(ctx context.Context, spec Spec) error {
 		return err
 	}
 	m.Configured = true
-	return c.configure(ctx, spec.Template.Node, spec.VMID, wanted{
+	err = c.configure(ctx, spec.Template.Node, spec.VMID, wanted{
 		size: spec.Pool.Size, network: spec.Pool.Network,
 		description: m.Sign(c.conf.Key), tags: []string{"dayfly", "dayfly-pool-" + spec.Pool.Name},
 	})
+	if err != nil {
+		return partly{"made, but not configured", err}
+	}
+	return nil
 }
 
 // copy runs the clone task. A storage that turns out to make no linked clones
@@ -188,10 +193,10 @@ func (c *Client) configure(ctx context.Context, node string, id fleet.VMID, w wa
 		case unknown(err), errors.Is(err, errModified), errors.Is(err, fleet.ErrUnavailable):
 			last = err
 		default:
-			return fmt.Errorf("configure: %w", err)
+			return err
 		}
 	}
-	return fmt.Errorf("configure: %w", last)
+	return last
 }
 
 // change puts what differs, unless the configuration changed since it was read.

@@ -59,7 +59,7 @@ func (c *Client) unlessGone(ctx context.Context, node string, id fleet.VMID, err
 	g, there, look := c.guest(ctx, node, id)
 	switch {
 	case look != nil:
-		return fmt.Errorf("%w (state not seen: %v)", err, look)
+		return partly{"state not seen (" + look.Error() + ") after", err}
 	case !there:
 		return nil
 	case g.Lock != "":

@@ -151,3 +151,20 @@ func joinLines(s string) string {
 // unknown reports whether the effect of what failed with err may have
 // happened.
 func unknown(err error) bool { return errors.Is(err, fleet.ErrUnknownOutcome) }
+
+// partly is the failure of an action that had some of its effect, or may have
+// had all of it: never fleet.ErrUnavailable, which promises that it had none.
+type partly struct {
+	what string
+	err  error
+}
+
+func (p partly) Error() string { return p.what + ": " + p.err.Error() }
+
+// Unwrap gives errors.Is the kinds.
+func (p partly) Unwrap() []error {
+	if errors.Is(p.err, fleet.ErrUnavailable) {
+		return []error{fleet.ErrUnknownOutcome}
+	}
+	return []error{fleet.ErrUnknownOutcome, p.err}
+}

@@ -41,15 +41,15 @@ func (i *integer) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// flag is Proxmox's boolean.
-type flag bool
+// boolean is 0 or 1, as Proxmox writes it.
+type boolean bool
 
-func (f *flag) UnmarshalJSON(b []byte) error {
+func (f *boolean) UnmarshalJSON(b []byte) error {
 	var t text
 	if err := t.UnmarshalJSON(b); err != nil {
 		return err
 	}
-	*f = flag(t.bool())
+	*f = boolean(t.bool())
 	return nil
 }
 

@@ -54,7 +54,7 @@ type guest struct {
 	Name     text    `json:"name"`
 	Status   text    `json:"status"`
 	Lock     text    `json:"lock"`
-	Template flag    `json:"template"`
+	Template boolean `json:"template"`
 	Tags     text    `json:"tags"`
 	Uptime   integer `json:"uptime"`
 	// Only compared, as they come: they show that the configuration changed.

@@ -44,7 +44,7 @@ func (c *Client) started(ctx context.Context, node string, id fleet.VMID, err er
 	g, there, look := c.guest(ctx, node, id)
 	switch {
 	case look != nil:
-		return fmt.Errorf("%w (state not seen: %v)", err, look)
+		return partly{"state not seen (" + look.Error() + ") after", err}
 	case !there:
 		return fmt.Errorf("%w: it is gone: %w", err, fleet.ErrNotFound)
 	case g.Status == "running":

@@ -1,0 +1,195 @@
+package proxmox
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/sim/pve"
+	"github.com/dayfly-ci/dayfly/internal/sim/stage"
+)
+
+// bigPool changes everything that a pool can change.
+var bigPool = fleet.Pool{
+	Name: "web", Template: fleet.Ref{Family: "ubuntu-24.04", Version: "2.335.1-1"},
+	Size: fleet.Size{Cores: 4, MemoryMiB: 4096}, Network: fleet.Network{Bridge: "vmbr0", VLAN: 30},
+}
+
+func (w *world) check(pools ...fleet.Pool) []Problem {
+	w.Helper()
+	problems, err := w.client.Check(w.Context(), pools, []string{"pve"})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return problems
+}
+
+func TestCheckOfTheRecommendedFootprintFindsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, pve.Config{})
+		if got := w.check(bigPool); len(got) != 0 {
+			t.Errorf("got %v, want no problem", got)
+		}
+		w.clone(20001)
+		if got := w.check(bigPool); len(got) != 0 {
+			t.Errorf("with a runner: got %v, want no problem", got)
+		}
+		w.checked()
+	})
+}
+
+func TestCheckNamesEachMissingPrivilege(t *testing.T) {
+	const runners, templates = "/pool/" + pve.LabRunners, "/pool/" + pve.LabTemplates
+	for _, c := range []struct {
+		path, role, revoke string // the role that is replaced by one without that privilege
+		privs              string
+		want               Problem
+	}{
+		{runners, "DayflyRunners", "VM.PowerMgmt", "VM.Allocate,VM.Audit,VM.Config.Options,VM.Config.Network,VM.Config.CPU,VM.Config.Memory,Pool.Audit",
+			Problem{Path: runners, Privilege: "VM.PowerMgmt",
+				Command: "pveum acl modify /pool/dayfly-runners --users 'dayfly@pve' --tokens 'dayfly@pve!mgr' --roles DayflyRunners"}},
+		{runners, "DayflyRunners", "VM.Config.CPU", "VM.Allocate,VM.Audit,VM.PowerMgmt,VM.Config.Options,VM.Config.Network,VM.Config.Memory,Pool.Audit",
+			Problem{Path: runners, Privilege: "VM.Config.CPU",
+				Command: "pveum acl modify /pool/dayfly-runners --users 'dayfly@pve' --tokens 'dayfly@pve!mgr' --roles DayflyRunners"}},
+		{templates, "DayflyTemplates", "VM.Clone", "VM.Audit",
+			Problem{Path: templates, Privilege: "VM.Clone",
+				Command: "pveum acl modify /pool/dayfly-templates --users 'dayfly@pve' --tokens 'dayfly@pve!mgr' --roles DayflyTemplates"}},
+		{"/storage/" + pve.LabStorage, "DayflyStorage", "Datastore.AllocateSpace", "Datastore.Audit",
+			Problem{Path: "/storage/local-zfs", Privilege: "Datastore.AllocateSpace",
+				Command: "pveum acl modify /storage/local-zfs --users 'dayfly@pve' --tokens 'dayfly@pve!mgr' --roles DayflyStorage"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, pve.Config{})
+			// On the token alone: what it has is what both have.
+			w.sim.RevokeACL(c.path, c.role, pve.LabToken)
+			w.sim.AddRole("Less", c.privs)
+			w.sim.SetACL(c.path, "Less", true, pve.LabToken)
+			got := w.check(bigPool)
+			if len(got) != 1 {
+				t.Fatalf("without %s: got %v, want one problem", c.revoke, got)
+			}
+			p := got[0]
+			if p.Path != c.want.Path || p.Privilege != c.want.Privilege || p.Command != c.want.Command || p.Advice {
+				t.Errorf("without %s: got %+v, want %+v", c.revoke, p, c.want)
+			}
+			if !strings.Contains(p.Role, c.revoke) || !strings.HasPrefix(p.Role, "pveum role add "+c.role) || !strings.Contains(p.String(), c.want.Command) {
+				t.Errorf("without %s: role command %q, text %q", c.revoke, p.Role, p)
+			}
+		})
+	}
+}
+
+func TestCheckAsksForTheExactBridgeAndVLAN(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, pve.Config{})
+		w.sim.RevokeACL("/sdn/zones/localnetwork/vmbr0", "DayflyNet", pve.LabToken)
+		w.grantVLAN()
+		var paths []string
+		for _, p := range w.check(bigPool) {
+			paths = append(paths, p.Path+" "+p.Privilege)
+		}
+		// The template's own bridge is checked by the clone, VLAN 30 by the PUT.
+		if want := []string{"/sdn/zones/localnetwork/vmbr0 SDN.Use"}; !slices.Equal(paths, want) {
+			t.Errorf("got %q, want %q", paths, want)
+		}
+		pool := bigPool
+		pool.Network.VLAN = 31
+		paths = nil
+		for _, p := range w.check(pool) {
+			paths = append(paths, p.Path+" "+p.Privilege)
+		}
+		if want := []string{"/sdn/zones/localnetwork/vmbr0 SDN.Use", "/sdn/zones/localnetwork/vmbr0/31 SDN.Use"}; !slices.Equal(paths, want) {
+			t.Errorf("got %q, want %q", paths, want)
+		}
+	})
+}
+
+func TestCheckOfATokenWithNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, pve.Config{})
+		for path, role := range map[string]string{
+			"/pool/" + pve.LabTemplates: "DayflyTemplates", "/pool/" + pve.LabRunners: "DayflyRunners",
+			"/storage/" + pve.LabStorage: "DayflyStorage", "/sdn/zones/localnetwork/vmbr0": "DayflyNet", "/storage/nas": "DayflyStorage",
+		} {
+			w.sim.RevokeACL(path, role, pve.LabToken)
+		}
+		lacking := map[string]bool{}
+		for _, p := range w.check(bigPool) {
+			lacking[p.Privilege] = true
+		}
+		for _, want := range []string{"VM.Allocate", "VM.Audit", "VM.PowerMgmt", "VM.Config.Options", "VM.Config.CPU", "VM.Config.Memory", "VM.Config.Network", "VM.Clone"} {
+			if !lacking[want] {
+				t.Errorf("missing %s is not said", want)
+			}
+		}
+	})
+}
+
+func TestCheckSeesWhatIsWrongAround(t *testing.T) {
+	for name, c := range map[string]struct {
+		release string
+		change  func(*world)
+		want    string
+		advice  bool
+	}{
+		"no env":            {"8.4.21", func(*world) {}, "Proxmox VE 8.4.21 has no container option env", false},
+		"no resource pool":  {"", func(w *world) { w.client.conf.RunnerPool = "nope" }, "there is no resource pool nope; hint: pveum pool add nope", false},
+		"foreign in range":  {"", func(w *world) { w.foreign("") }, "container 20500 (mail) on node pve is left alone: not in resource pool dayfly-runners", false},
+		"unmarked in range": {"", func(w *world) { w.foreign(pve.LabRunners) }, `container 20500 (mail) on node pve is left alone: no line "dayfly-runner:"`, false},
+		"slow storage": {"", func(w *world) { w.addTemplate(9005, "nas", "2.335.1-1", nil) },
+			"template 9005 (ubuntu-24.04@2.335.1-1) on node pve is on storage nas, which makes no linked clones", true},
+		"unusable template": {"", func(w *world) { w.addTemplate(9006, pve.LabStorage, "9", map[string]string{"description": "x"}) },
+			`template 9006 (ubuntu-9006) on node pve is not used: no line "dayfly:"`, true},
+		"node away": {"", func(w *world) {
+			w.once("GET /nodes/pve/lxc", stage.Fault{Code: 595, Reason: "No route to host"})
+		}, "list containers of node pve: No route to host", false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, pve.Config{Release: c.release})
+			c.change(w)
+			got := w.check(bigPool)
+			ok := func(p Problem) bool { return strings.HasPrefix(p.String(), c.want) && p.Advice == c.advice }
+			if !slices.ContainsFunc(got, ok) {
+				t.Errorf("%s: got %v, want %q", name, got, c.want)
+			}
+		})
+	}
+}
+
+// foreign puts a container that is not ours into the range.
+func (w *world) foreign(pool string) {
+	w.sim.SetACL("/vms", "DayflyTemplates", true, "dayfly@pve", pve.LabToken)
+	w.sim.AddContainer(pve.Container{VMID: 20500, ResourcePool: pool, Storage: pve.LabStorage, Config: map[string]string{"hostname": "mail"}})
+}
+
+func TestVersionWithTheNewlineHoleIsSaid(t *testing.T) {
+	for text, want := range map[string]string{
+		"9.1.4":  "Proxmox VE 9.1.4 may take a newline in env",
+		"9.2.11": "",
+		"9.0.3":  "Proxmox VE 9.0.3 has no container option env",
+	} {
+		got := ""
+		for _, p := range checkVersion(parseVersion(text)) {
+			got += p.String()
+		}
+		if !strings.HasPrefix(got, want) || want == "" && got != "" {
+			t.Errorf("%s: got %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestZoneOfAVnetIsFound(t *testing.T) {
+	all := map[string]map[string]boolean{"/sdn/zones/office/ci": {"SDN.Use": true}, "/sdn/zones/localnetwork/vmbr0": {"SDN.Use": true}}
+	got := map[string]string{}
+	for _, bridge := range []string{"ci", "vmbr0", "vmbr1"} {
+		got[bridge] = vnet(iface{"bridge": bridge}.zone(), all)
+	}
+	want := map[string]string{"ci": "/sdn/zones/office/ci", "vmbr0": "/sdn/zones/localnetwork/vmbr0", "vmbr1": "/sdn/zones/localnetwork/vmbr1"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("paths (-want +got):\n%s", diff)
+	}
+}
