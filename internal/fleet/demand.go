@@ -3,6 +3,7 @@ package fleet
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -13,9 +14,10 @@ type group struct {
 	labels []string
 	pools  []*pool // that may serve it, the closest fit first
 	size   int
-	met    int    // jobs that a listening runner can take
-	dry    bool   // no container is there or on its way for what is left
-	why    string // why nothing can be cloned for it either, once that is known
+	met    int           // jobs that a listening runner can take
+	from   map[*pool]int // whose these are
+	dry    bool          // no container is there or on its way for what is left
+	why    string        // why nothing can be cloned for it either, once that is known
 }
 
 // waiting is a queued job and its group.
@@ -68,18 +70,73 @@ func (p *pass) serving(j *Job) []*pool {
 // the least choice first. Runners that listen already go first, so that none
 // of them is given up for one that is only launching.
 func (p *pass) supply() {
-	byChoice := slices.Clone(p.groups)
-	slices.SortStableFunc(byChoice, func(a, b *group) int { return cmp.Compare(len(a.pools), len(b.pools)) })
-	for _, g := range byChoice {
+	groups := slices.Clone(p.groups)
+	slices.SortStableFunc(groups, func(a, b *group) int { return cmp.Compare(len(a.pools), len(b.pools)) })
+	for _, g := range groups {
 		for _, q := range g.pools {
-			g.met += take(&q.listen, g.size-g.met)
+			g.met += g.takes(q, take(&q.listen, g.size-g.met))
 		}
 	}
-	for _, g := range byChoice {
+	for _, g := range groups {
 		for _, q := range g.pools {
-			g.met += take(&q.soon, g.size-g.met)
+			g.met += g.takes(q, take(&q.soon, g.size-g.met))
 		}
 	}
+	// Where label sets overlap, that may leave a runner over that suits a group
+	// which has enough, and one that has not.
+	var closed map[*pool]bool
+	for _, g := range groups {
+		for g.met < g.size {
+			seen := maps.Clone(closed)
+			if seen == nil {
+				seen = map[*pool]bool{}
+			}
+			if !g.swap(seen) {
+				closed = seen // nothing behind these pools is free, nor will be
+				break
+			}
+			g.met++
+		}
+	}
+}
+
+// takes books n runners of a pool for the group and returns n.
+func (g *group) takes(q *pool, n int) int {
+	if n == 0 {
+		return 0
+	}
+	if g.from == nil {
+		g.from = map[*pool]int{}
+	}
+	if _, again := g.from[q]; !again {
+		q.takers = append(q.takers, g)
+	}
+	g.from[q] += n
+	return n
+}
+
+// swap finds one more runner for the group: a free one, or that of a group
+// which can take another one instead. It is the augmenting path of bipartite
+// matching.
+func (g *group) swap(seen map[*pool]bool) bool {
+	for _, q := range g.pools {
+		if seen[q] {
+			continue
+		}
+		seen[q] = true
+		if take(&q.listen, 1) == 1 || take(&q.soon, 1) == 1 {
+			g.takes(q, 1)
+			return true
+		}
+		for _, h := range q.takers {
+			if h != g && h.from[q] > 0 && h.swap(seen) {
+				h.from[q]--
+				g.takes(q, 1)
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // take moves up to n out of have.

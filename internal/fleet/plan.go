@@ -52,6 +52,7 @@ type pool struct {
 	full     string     // why nothing more can be cloned now, once that is known
 	listen   int        // idle runners that a job could still take
 	soon     int        // runners that will listen shortly, or took a job we have not heard of
+	takers   []*group   // that count on these
 	idle     []*Runner
 
 	spares []*Runner // usable ones not promised yet, oldest first

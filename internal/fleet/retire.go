@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -65,8 +66,12 @@ func (p *pass) doom(k Kind, r *Runner, format string, args ...any) {
 	p.doomed = append(p.doomed, doom{k, r, format, args})
 }
 
-// clear decides the clean-up, as far as the nodes have room for tasks.
+// clear decides the clean-up, what has waited longest first, as far as the
+// nodes have room for tasks.
 func (p *pass) clear() {
+	slices.SortFunc(p.doomed, func(a, b doom) int {
+		return cmp.Or(a.runner.end().Compare(b.runner.end()), cmp.Compare(a.runner.Name, b.runner.Name))
+	})
 	for _, d := range p.doomed {
 		if d.kind == Destroy {
 			p.room.leaves(d.runner)
@@ -102,10 +107,11 @@ func (p *pass) cloning(q *pool, r *Runner) {
 	}
 }
 
-// stales reports whether the runner is of another template version.
+// stales reports whether the runner is of another template version, or signed
+// for another scope.
 func (q *pool) stales(r *Runner) bool {
 	known := r.Template.Family != ""
-	return known && (r.Template.Family != q.ref.Family || q.ref.Version != "" && r.Template.Version != q.ref.Version)
+	return r.Scope != q.Scope && r.Scope != "" || known && (r.Template.Family != q.ref.Family || q.ref.Version != "" && r.Template.Version != q.ref.Version)
 }
 
 // spare offers a stopped container to demand, or clears it away.
@@ -140,7 +146,10 @@ func (p *pass) spare(q *pool, r *Runner) {
 // launched before we lost our memory.
 func (p *pass) launching(q *pool, r *Runner) {
 	t := p.timeouts(r)
-	since := first(r.Started, r.Launched, r.Cloned, r.Created)
+	since := first(r.Started, r.Launched)
+	if since.IsZero() && r.Pending != Launch {
+		since = first(r.Cloned, r.Created)
+	}
 	limit, what := t.Launch+t.Register, "not listening %s after its launch"
 	switch {
 	case !r.Started.IsZero():
@@ -167,7 +176,7 @@ func (q *pool) supplies(r *Runner) bool {
 // idling offers a listening runner to demand, unless it cannot get a job.
 func (p *pass) idling(q *pool, r *Runner) {
 	ev := p.have.Evidence[r.Scope]
-	since := first(r.Listened, r.Started, r.Launched, r.Created)
+	since := listening(r)
 	limit := p.timeouts(r).Idle
 	fresh := !ev.Registrations.After(since)
 	switch {
@@ -192,13 +201,18 @@ func (p *pass) idling(q *pool, r *Runner) {
 	}
 }
 
+// listening is since when a runner listens, at the earliest that is known.
+func listening(r *Runner) time.Time { return first(r.Listened, r.Started, r.Launched, r.Created) }
+
 // retireIdle gives up listening runners that no queued job needs and whose
 // time is over. What supply left over in listen is surplus.
 func (p *pass) retireIdle() {
 	for _, q := range p.pools {
-		slices.SortFunc(q.idle, func(a, b *Runner) int { return first(a.Listened, a.Started).Compare(first(b.Listened, b.Started)) })
+		slices.SortFunc(q.idle, func(a, b *Runner) int {
+			return cmp.Or(listening(a).Compare(listening(b)), cmp.Compare(a.Name, b.Name))
+		})
 		for _, r := range q.idle[:q.listen] {
-			since := first(r.Listened, r.Started, r.Launched, r.Created)
+			since := listening(r)
 			if q.Drained {
 				p.abandon(r, since, "pool %s is drained", q.Name)
 			} else if limit := q.Timeouts.Idle; p.expired(since, limit) {
@@ -217,8 +231,11 @@ func (p *pass) busy(q *pool, r *Runner) {
 	}
 	since := first(started, later(r.Listened, r.Launched), r.Started, r.Created)
 	limit := p.timeouts(r).Job
-	if p.expired(since, limit) && p.ready(r) {
-		p.doom(Destroy, r, "its job ran longer than %s", limit)
+	if p.expired(since, limit) {
+		if p.ready(r) {
+			p.doom(Destroy, r, "its job ran longer than %s", limit)
+		}
+		return
 	}
 	// Which job it took is not known until the next look at the jobs: until
 	// then one that seems queued is the one it runs.

@@ -147,14 +147,22 @@ func (r Runner) Forgettable(ev Evidence) bool {
 // cleared reports whether no registration of the runner can be left: it never
 // had one, we removed it, or a listing after its end does not show it.
 func (r Runner) cleared(ev Evidence) bool {
-	last := r.Launched
-	for _, t := range [...]time.Time{r.Started, r.Listened, r.Took, r.Ended, r.Spent} {
-		last = later(last, t)
-	}
+	last := r.end()
 	return r.Registration == Unregistered &&
 		(!r.used() || !r.Removed.IsZero() || !last.IsZero() && ev.Registrations.After(last))
 }
 
+// end is the last thing known to have happened to a runner that was launched.
+func (r Runner) end() time.Time {
+	last := r.Launched
+	for _, t := range [...]time.Time{r.Started, r.Listened, r.Took, r.Ended, r.Spent} {
+		last = later(last, t)
+	}
+	return last
+}
+
 // Counts reports whether the runner takes a place under the limits: a
 // container counts until it is gone, and from the intent to clone it.
-func (r Runner) Counts() bool { return r.Container != Absent || r.Phase() == Cloning }
+func (r Runner) Counts() bool {
+	return r.Container != Absent || r.Pending == Clone || r.Phase() == Cloning
+}

@@ -16,7 +16,11 @@ func (p *pass) replaceStale() {
 		n := len(q.spares) + len(q.rest) + len(q.stale) + q.coming
 		over := n > q.Spare && p.passed(r.Cloned.Add(q.Timeouts.Idle))
 		if over || p.clonable(q) && (n >= q.Spare || !p.hasPlace(q)) {
-			if p.destroy(r, "a spare of %s, but the pool uses %s", r.Template, q.ref) {
+			have, use := r.Template.String(), q.ref.String()
+			if r.Scope != q.Scope && r.Scope != "" {
+				have, use = string(r.Scope), string(q.Scope)
+			}
+			if p.destroy(r, "a spare of %s, but the pool uses %s", have, use) {
 				q.stale = q.stale[1:]
 			}
 		}
