@@ -26,6 +26,22 @@ func (d *Daemon) nodeSeen(s *state, n fleet.Node) {
 	have.online = n.Online
 }
 
+// lostAfter is how many listings in a row must fail before what a node holds
+// counts as unseen: one failed request says little.
+const lostAfter = 3
+
+// unlisted notes that a node could not be listed.
+func (d *Daemon) unlisted(s *state, name string, err error) {
+	n := s.nodes[name]
+	if n == nil {
+		return
+	}
+	if n.failures++; n.failures >= lostAfter {
+		d.trouble("node "+name, err.Error(), hint(err))
+		d.nodeLost(s, name)
+	}
+}
+
 // nodeLost makes a node's containers unseen: they may be anything.
 func (d *Daemon) nodeLost(s *state, name string) {
 	n := s.nodes[name]
@@ -46,7 +62,7 @@ func (d *Daemon) listed(s *state, list proxmox.Listing) {
 	if n == nil || list.AsOf.Before(n.listed) {
 		return
 	}
-	n.online, n.listed, n.templates, n.foreign = true, list.AsOf, list.Templates, list.Foreign
+	n.online, n.failures, n.listed, n.templates, n.foreign = true, 0, list.AsOf, list.Templates, list.Foreign
 	seen := map[string]bool{}
 	for _, c := range list.Owned {
 		seen[c.Name] = true

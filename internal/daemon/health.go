@@ -12,7 +12,7 @@ import (
 
 // lookAtHealth asks Proxmox and GitHub whether everything that a job will need
 // is granted, so that a missing right is known before a job meets it.
-func (d *Daemon) lookAtHealth(ctx context.Context) {
+func (d *Daemon) lookAtHealth(ctx context.Context) error {
 	var pools []fleet.Pool
 	var scopes []fleet.Scope
 	var nodes []string
@@ -21,7 +21,7 @@ func (d *Daemon) lookAtHealth(ctx context.Context) {
 		nodes = slices.Sorted(maps.Keys(s.nodes))
 	})
 	if err != nil || len(pools) == 0 || len(nodes) == 0 {
-		return
+		return err
 	}
 	bound, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -39,10 +39,10 @@ func (d *Daemon) lookAtHealth(ctx context.Context) {
 			found["check "+p.String()] = Trouble{What: p.String(), Hint: p.Fix}
 		}
 	}
-	if ctx.Err() != nil {
-		return
+	if ctx.Err() == nil {
+		d.inbox.post(func(s *state) { d.checked(s, found) })
 	}
-	d.inbox.post(func(s *state) { d.checked(s, found) })
+	return nil
 }
 
 // checked replaces the troubles of the last check by those of this one.

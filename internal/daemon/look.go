@@ -40,21 +40,32 @@ func signal(c chan struct{}) {
 	}
 }
 
-// run looks until ctx ends.
-func (l *look) run(ctx context.Context, f func(context.Context)) {
-	for ctx.Err() == nil {
+// run looks until ctx ends. A look that fails is repeated soon, and then ever
+// later, up to its interval.
+func (l *look) run(ctx context.Context, f func(context.Context) error) {
+	again := fleet.Retry{Min: time.Second, Max: time.Minute}
+	for failures := 0; ctx.Err() == nil; {
 		began := time.Now()
-		f(ctx)
-		l.wait(ctx, began)
+		if f(ctx) == nil {
+			failures = 0
+		} else {
+			failures++
+		}
+		l.wait(ctx, began, again.Delay(failures, uint64(began.UnixNano())))
 	}
 }
 
-func (l *look) wait(ctx context.Context, began time.Time) {
+// wait ends when the interval is over since began, after retry if that is set
+// and shorter, or on a poke.
+func (l *look) wait(ctx context.Context, began time.Time, retry time.Duration) {
 	for {
 		l.mu.Lock()
-		due := began.Add(l.interval)
+		pause := l.interval
 		l.mu.Unlock()
-		timer := time.NewTimer(time.Until(due))
+		if retry > 0 {
+			pause = min(pause, retry)
+		}
+		timer := time.NewTimer(time.Until(began.Add(pause)))
 		select {
 		case <-ctx.Done():
 		case <-l.wake:

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -15,17 +14,19 @@ import (
 
 // observe starts every look at the world.
 func (d *Daemon) observe(ctx context.Context) {
-	start := func(l *look, f func(context.Context)) { d.work.Go(func() { l.run(ctx, f) }) }
+	start := func(l *look, f func(context.Context) error) { d.work.Go(func() { l.run(ctx, f) }) }
 	start(d.looks.pools, d.lookAtPools)
-	start(d.looks.nodes, func(ctx context.Context) { d.lookAtNodes(ctx, start) })
+	start(d.looks.nodes, func(ctx context.Context) error { return d.lookAtNodes(ctx, start) })
 	start(d.looks.registrations, d.eachScope(d.lookAtRegistrations))
 	start(d.looks.jobs, d.eachScope(d.lookAtJobs))
 	start(d.looks.deliveries, d.lookAtDeliveries)
 	start(d.looks.health, d.lookAtHealth)
-	start(d.looks.prune, func(ctx context.Context) {
-		if err := d.cfg.Journal.Prune(ctx); err != nil && ctx.Err() == nil {
+	start(d.looks.prune, func(ctx context.Context) error {
+		err := d.cfg.Journal.Prune(ctx)
+		if err != nil && ctx.Err() == nil {
 			d.journalFailed(err)
 		}
+		return err
 	})
 }
 
@@ -47,33 +48,35 @@ func (d *Daemon) report(ctx context.Context, key string, err error) {
 	})
 }
 
-func (d *Daemon) lookAtPools(ctx context.Context) {
+func (d *Daemon) lookAtPools(ctx context.Context) error {
 	var known string
-	if d.ask(ctx, func(s *state) { known = s.revision }) != nil {
-		return
+	if err := d.ask(ctx, func(s *state) { known = s.read }); err != nil {
+		return err
 	}
 	set, err := d.cfg.Source.Load(ctx, known)
 	if errors.Is(err, pools.ErrUnchanged) {
-		d.report(ctx, "pools", nil)
-		return
+		return nil // what is wrong with the revision, if anything, still is
 	}
 	d.report(ctx, "pools", err)
 	var invalid *pools.Invalid
 	switch {
 	case errors.As(err, &invalid):
-		d.inbox.post(func(s *state) { s.refused = invalid.Error() })
-	case err == nil:
-		if err := d.cfg.Journal.Put(ctx, poolsKey, pools.Encode(set)); err != nil {
-			d.journalFailed(err)
-		}
-		d.inbox.post(func(s *state) { d.adopt(s, set) })
+		d.inbox.post(func(s *state) { s.read, s.refused = invalid.Revision, invalid.Error() })
+		return nil
+	case err != nil:
+		return err
 	}
+	if err := d.cfg.Journal.Put(ctx, poolsKey, pools.Encode(set)); err != nil {
+		d.journalFailed(err)
+	}
+	d.inbox.post(func(s *state) { d.adopt(s, set) })
+	return nil
 }
 
 // adopt puts a new revision of the pools in force.
 func (d *Daemon) adopt(s *state, set pools.Set) {
 	d.log.Info("pools in force", "revision", set.Revision, "pools", len(set.Desired.Pools))
-	s.desired, s.revision, s.refused = set.Desired, set.Revision, ""
+	s.desired, s.revision, s.read, s.refused = set.Desired, set.Revision, set.Revision, ""
 	for _, l := range []struct{ have, def *int }{
 		{&s.desired.Limits.NodeTasks, &defaultLimits.NodeTasks},
 		{&s.desired.Limits.StoreTasks, &defaultLimits.StoreTasks},
@@ -88,13 +91,13 @@ func (d *Daemon) adopt(s *state, set pools.Set) {
 	d.looks.health.poke()
 }
 
-func (d *Daemon) lookAtNodes(ctx context.Context, start func(*look, func(context.Context))) {
+func (d *Daemon) lookAtNodes(ctx context.Context, start func(*look, func(context.Context) error)) error {
 	bound, cancel := context.WithTimeout(ctx, lookBound)
 	defer cancel()
 	nodes, err := d.cfg.Proxmox.Nodes(bound)
 	d.report(ctx, "proxmox", err)
 	if err != nil {
-		return
+		return err
 	}
 	d.inbox.post(func(s *state) {
 		for _, n := range nodes {
@@ -104,46 +107,49 @@ func (d *Daemon) lookAtNodes(ctx context.Context, start func(*look, func(context
 	for _, n := range nodes {
 		if l, fresh := d.looks.node(n.Name, d.cfg.Every.Containers); fresh {
 			d.looks.health.poke()
-			start(l, func(ctx context.Context) { d.lookAtContainers(ctx, n.Name) })
+			start(l, func(ctx context.Context) error { return d.lookAtContainers(ctx, n.Name) })
 		}
 	}
+	return nil
 }
 
-func (d *Daemon) lookAtContainers(ctx context.Context, node string) {
+func (d *Daemon) lookAtContainers(ctx context.Context, node string) error {
 	bound, cancel := context.WithTimeout(ctx, lookBound)
 	defer cancel()
 	list, err := d.cfg.Proxmox.List(bound, node)
 	if ctx.Err() != nil {
-		return
+		return err
 	}
 	d.inbox.post(func(s *state) {
 		if err != nil {
-			d.trouble("node "+node, fmt.Sprintf("list containers: %v", err), hint(err))
-			d.nodeLost(s, node)
+			d.unlisted(s, node, err)
 			return
 		}
 		d.fine("node " + node)
 		d.listed(s, list)
 	})
+	return err
 }
 
 // eachScope runs a look at every scope, all at once: what stops one of them
 // does not stop the others.
-func (d *Daemon) eachScope(f func(context.Context, fleet.Scope)) func(context.Context) {
-	return func(ctx context.Context) {
+func (d *Daemon) eachScope(f func(context.Context, fleet.Scope) error) func(context.Context) error {
+	return func(ctx context.Context) error {
 		var scopes []fleet.Scope
-		if d.ask(ctx, func(s *state) { scopes = s.scopes() }) != nil {
-			return
+		if err := d.ask(ctx, func(s *state) { scopes = s.scopes() }); err != nil {
+			return err
 		}
+		errs := make([]error, len(scopes))
 		var wg sync.WaitGroup
-		for _, scope := range scopes {
-			wg.Go(func() { f(ctx, scope) })
+		for i, scope := range scopes {
+			wg.Go(func() { errs[i] = f(ctx, scope) })
 		}
 		wg.Wait()
+		return errors.Join(errs...)
 	}
 }
 
-func (d *Daemon) lookAtRegistrations(ctx context.Context, scope fleet.Scope) {
+func (d *Daemon) lookAtRegistrations(ctx context.Context, scope fleet.Scope) error {
 	ctx, cancel := context.WithTimeout(ctx, lookBound)
 	defer cancel()
 	began := time.Now()
@@ -152,13 +158,14 @@ func (d *Daemon) lookAtRegistrations(ctx context.Context, scope fleet.Scope) {
 	if err == nil {
 		d.inbox.post(func(s *state) { d.registered(s, scope, began, regs) })
 	}
+	return err
 }
 
 // lookAtJobs asks for all queued and running jobs of a scope, so that a lost
 // webhook costs latency only.
-func (d *Daemon) lookAtJobs(ctx context.Context, scope fleet.Scope) {
+func (d *Daemon) lookAtJobs(ctx context.Context, scope fleet.Scope) error {
 	if d.thrifty() {
-		return
+		return nil
 	}
 	began := time.Now()
 	repos, err := d.cfg.GitHub.Repositories(ctx, scope)
@@ -175,6 +182,7 @@ func (d *Daemon) lookAtJobs(ctx context.Context, scope fleet.Scope) {
 			s.evidence[scope] = ev
 		})
 	}
+	return err
 }
 
 func (d *Daemon) lookAtRepo(ctx context.Context, repo string, began time.Time) error {
@@ -228,7 +236,7 @@ func (d *Daemon) thrifty() bool {
 
 // lookAtDeliveries fetches what GitHub could not deliver: it never tries again
 // by itself.
-func (d *Daemon) lookAtDeliveries(ctx context.Context) {
+func (d *Daemon) lookAtDeliveries(ctx context.Context) error {
 	since := time.Now().Add(-72 * time.Hour) // GitHub keeps them for 3 days
 	if text, ok, err := d.cfg.Journal.Get(ctx, deliveriesKey); err == nil && ok {
 		if t, err := time.Parse(time.RFC3339, string(text)); err == nil {
@@ -239,17 +247,16 @@ func (d *Daemon) lookAtDeliveries(ctx context.Context) {
 	missed, err := d.cfg.GitHub.Deliveries(ctx, since)
 	d.report(ctx, "deliveries", err)
 	if err != nil {
-		return
+		return err
 	}
 	for _, m := range missed {
 		if _, err := d.accept(ctx, m.Delivery, "redelivery"); err != nil {
-			d.journalFailed(err)
-			return
+			return err
 		}
 	}
 	// Deliveries may be minutes late themselves: look back a little each time.
 	mark := began.Add(-15 * time.Minute).UTC().Format(time.RFC3339)
-	_ = d.cfg.Journal.Put(ctx, deliveriesKey, []byte(mark))
+	return d.cfg.Journal.Put(ctx, deliveriesKey, []byte(mark))
 }
 
 const (

@@ -14,7 +14,8 @@ import (
 // state is everything the loop knows. Only the loop touches it.
 type state struct {
 	desired  fleet.Desired
-	revision string
+	revision string // of the pools in force
+	read     string // revision read last, in force or refused
 	refused  string // why a newer revision of the pools is not in force
 
 	runners  map[string]*runner // by name
@@ -37,6 +38,7 @@ type runner struct {
 // node is what the last listing of a node said.
 type node struct {
 	online    bool
+	failures  int       // listings in a row that failed
 	listed    time.Time // when the listing in force began; zero: never
 	templates []fleet.Template
 	released  map[fleet.VMID]time.Time // replicas whose clone of ours ended
@@ -150,8 +152,9 @@ func (s *state) pickVMID(first, last fleet.VMID, now time.Time, cool time.Durati
 		}
 	}
 	size := last - first + 1
+	s.cursor = max(s.cursor, first-1)
 	for i := range size {
-		id := first + (s.cursor-first+1+i+size)%size
+		id := first + (s.cursor-first+1+i)%size
 		if !used[id] {
 			s.cursor = id
 			return id, true

@@ -1,0 +1,300 @@
+package daemon_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/daemon"
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/github"
+	"github.com/dayfly-ci/dayfly/internal/journal"
+	"github.com/dayfly-ci/dayfly/internal/pools"
+	"github.com/dayfly-ci/dayfly/internal/proxmox"
+	"github.com/dayfly-ci/dayfly/internal/sim"
+	"github.com/dayfly-ci/dayfly/internal/sim/hub"
+	"github.com/dayfly-ci/dayfly/internal/sim/pve"
+	"github.com/dayfly-ci/dayfly/internal/sim/stage"
+)
+
+const (
+	webhookSecret = "canary-webhook-secret"
+	instanceKey   = "canary-instance-key-0123456789abcdef"
+	firstVMID     = 20000
+	lastVMID      = 20199
+	jobTimeout    = time.Hour
+)
+
+// play is a simulated world and the daemon that runs in it.
+type play struct {
+	t     *testing.T
+	w     *sim.World
+	token string
+	dir   string
+	pools string // text of the pool files
+	logs  *logs
+	rev   int
+
+	hook atomic.Pointer[http.Handler] // of the daemon that runs
+	now  *life
+}
+
+// life is one incarnation of the daemon.
+type life struct {
+	d       *daemon.Daemon
+	journal *journal.Journal
+	dead    atomic.Bool // its requests go nowhere
+	cancel  context.CancelFunc
+	done    chan error
+}
+
+// onePool is the simplest configuration: %s is what is added to the pool.
+const onePool = `
+dayfly { schema = 1 }
+template "ubuntu" { family = "ubuntu-24.04" }
+pool "linux" {
+  labels   = ["self-hosted", "linux", "x64"]
+  template = template.ubuntu
+  github { org = "acme" }
+  timeouts {
+    clone    = "2m"
+    launch   = "60s"
+    register = "60s"
+    idle     = "5m"
+    job      = "1h"
+  }
+  %s
+}
+`
+
+// newPlay sets a world up: the recommended footprint, one template, and the
+// organisation acme with two repositories. It must be called in a bubble.
+func newPlay(t *testing.T, cfg sim.Config, poolFiles string) *play {
+	p := &play{t: t, dir: t.TempDir(), logs: &logs{}}
+	cfg.JobTimeout = func(string) time.Duration { return jobTimeout }
+	cfg.Hub.Webhook = hub.Webhook{URL: "http://dayfly.test/webhook", Secret: webhookSecret, Transport: stage.Transport{Handler: p}}
+	p.w = sim.New(cfg)
+	p.token = pve.Lab(p.w.Proxmox)
+	p.w.AddSecret(instanceKey)
+	_, secret, _ := strings.Cut(p.token, "=")
+	p.w.AddSecret(secret)
+	p.w.Watch(pve.LabToken)
+	p.template(9000, "2.335.1-1", "")
+	p.w.GitHub.AddInstallation(hub.Installation{Account: "acme", Repositories: []string{"app", "lib"}})
+	p.setPools(poolFiles)
+	return p
+}
+
+// template adds a template of family ubuntu-24.04; ailment is what its guests
+// suffer from.
+func (p *play) template(vmid int, version, ailment string) {
+	rootfs := map[string]string{sim.RootfsVersion: "2.335.1"}
+	if ailment != "" {
+		rootfs[sim.RootfsAilment] = ailment
+	}
+	info := proxmox.TemplateInfo{Schema: 1, Family: "ubuntu-24.04", Version: version, State: "ready", Runner: "2.335.1"}
+	p.w.Proxmox.AddTemplate(pve.Template{
+		VMID: vmid, ResourcePool: pve.LabTemplates, Storage: pve.LabStorage, Rootfs: rootfs,
+		Config: map[string]string{
+			"hostname": "ubuntu", "description": info.Describe(), "tags": "dayfly;ready",
+			"net0": "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,ip=dhcp,type=veth", "features": "nesting=1",
+		},
+	})
+}
+
+func (p *play) setPools(text string) {
+	p.rev++
+	dir := filepath.Join(p.dir, "pools")
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "pools.hcl"), []byte(text), 0o644)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// ServeHTTP is where GitHub delivers: the daemon that runs, or nobody.
+func (p *play) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := p.hook.Load()
+	if h == nil {
+		stage.Hangup()
+	}
+	(*h).ServeHTTP(w, r)
+}
+
+// fence lets requests of one incarnation through until it is dead.
+type fence struct {
+	life *life
+	to   http.RoundTripper
+}
+
+func (f fence) RoundTrip(r *http.Request) (*http.Response, error) {
+	if f.life.dead.Load() {
+		return nil, errors.New("this process is dead")
+	}
+	resp, err := f.to.RoundTrip(r)
+	if f.life.dead.Load() {
+		return nil, errors.New("this process is dead")
+	}
+	return resp, err
+}
+
+// start starts the daemon.
+func (p *play) start() {
+	p.t.Helper()
+	l := &life{done: make(chan error, 1)}
+	log := slog.New(slog.NewTextHandler(p.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	px, err := proxmox.New(proxmox.Config{
+		URL: "https://pve.test:8006", Token: fleet.NewSecret(p.token), Transport: fence{l, stage.Transport{Handler: p.w.ProxmoxAPI()}},
+		TemplatePool: pve.LabTemplates, RunnerPool: pve.LabRunners, First: firstVMID, Last: lastVMID,
+		Key: fleet.NewSecret(instanceKey), Log: log,
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	app := p.w.GitHub.App()
+	gh, err := github.New(github.Config{
+		URL: "https://github.test/", App: fmt.Sprint(app.ID), Key: fleet.NewSecret(string(app.PEM)),
+		Transport: fence{l, stage.Transport{Handler: p.w.GitHubAPI()}}, Log: log,
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	l.journal, err = journal.Open(p.t.Context(), filepath.Join(p.dir, "journal.db"), journal.Options{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	l.d, err = daemon.New(daemon.Config{
+		Proxmox: px, GitHub: gh, Journal: l.journal, Source: pools.Dir(filepath.Join(p.dir, "pools")),
+		Key: fleet.NewSecret(instanceKey), Webhook: fleet.NewSecret(webhookSecret), First: firstVMID, Last: lastVMID, Log: log,
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	l.cancel = cancel
+	p.now = l
+	public := l.d.Public()
+	p.hook.Store(&public)
+	go func() { l.done <- l.d.Run(ctx) }()
+}
+
+// stop ends the daemon as SIGTERM does.
+func (p *play) stop() { p.end(false) }
+
+// crash ends it as SIGKILL does: not one more request leaves it.
+func (p *play) crash() { p.end(true) }
+
+func (p *play) end(hard bool) {
+	p.t.Helper()
+	l := p.now
+	if l == nil {
+		return
+	}
+	p.now = nil
+	p.hook.Store(nil)
+	l.dead.Store(hard)
+	l.cancel()
+	if err := <-l.done; err != nil {
+		p.t.Errorf("daemon ended: %v", err)
+	}
+	if err := l.journal.Close(); err != nil {
+		p.t.Errorf("close journal: %v", err)
+	}
+}
+
+// job queues a job.
+func (p *play) job(repo string, runs time.Duration, labels ...string) hub.JobID {
+	if len(labels) == 0 {
+		labels = []string{"self-hosted", "linux"}
+	}
+	return p.w.GitHub.QueueJob(hub.NewJob{Repo: repo, Labels: labels, Duration: runs})
+}
+
+// until waits, in virtual time, until cond holds, and reports what is there if
+// it does not within limit.
+func (p *play) until(limit time.Duration, what string, cond func() bool) bool {
+	p.t.Helper()
+	for deadline := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
+		synctest.Wait()
+		if cond() {
+			return true
+		}
+		if time.Now().After(deadline) {
+			p.t.Errorf("%s: not within %s: %s", what, limit, p.w.Summary())
+			return false
+		}
+	}
+}
+
+// over reports whether every job has ended.
+func (p *play) over() bool {
+	for _, j := range p.w.GitHub.Jobs() {
+		if j.Status != hub.StatusCompleted {
+			return false
+		}
+	}
+	return true
+}
+
+// check reports every broken promise and every secret in a log.
+func (p *play) check() {
+	p.t.Helper()
+	for _, v := range p.w.Violations() {
+		p.t.Errorf("violation: %s", v)
+	}
+	text := p.logs.String()
+	for _, secret := range p.w.Secrets() {
+		if strings.Contains(text, secret) {
+			p.t.Errorf("a secret is in the log: %.12s…", secret)
+		}
+	}
+}
+
+// logs collects what the daemon logs.
+type logs struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logs) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func TestJobGetsAContainerRunsOnceAndLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlay(t, sim.Config{
+			PVE:   pve.Config{Timing: pve.Timing{Clone: time.Second, Start: 500 * time.Millisecond, Destroy: 500 * time.Millisecond}},
+			Guest: sim.GuestTiming{Boot: 500 * time.Millisecond, Connect: time.Second},
+		}, fmt.Sprintf(onePool, `scale { max = 4 }`))
+		p.start()
+		defer p.stop()
+		time.Sleep(10 * time.Second)
+		id := p.job("acme/app", 30*time.Second)
+		p.until(2*time.Minute, "the job ends", p.over)
+		p.until(2*time.Minute, "nothing is left", func() bool { return p.w.Left().Empty() })
+		if j, _ := p.w.GitHub.Job(id); j.Conclusion != hub.Success {
+			t.Errorf("job ended with %q, want success", j.Conclusion)
+		}
+		p.check()
+		if t.Failed() {
+			t.Log(p.logs.String())
+		}
+	})
+}

@@ -1,0 +1,148 @@
+package daemon_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/sim"
+	"github.com/dayfly-ci/dayfly/internal/sim/pve"
+)
+
+var (
+	worldCount = flag.Int("worlds", 1000, "random worlds to run")
+	worldSeed  = flag.Uint64("world", 0, "run the world of this seed only, and print its log")
+	worldFirst = flag.Uint64("first", 1, "seed of the first random world")
+)
+
+// TestRandomWorldsKeepEveryPromise runs the whole daemon, with its real
+// clients and its real journal, in worlds where chance decides what goes
+// wrong and when the daemon is killed. In none of them may a live job be
+// killed, a JIT config be used twice, a foreign container be touched or a
+// secret be logged; and once the faults end, every job must have run and
+// nothing may be left.
+func TestRandomWorldsKeepEveryPromise(t *testing.T) {
+	if *worldSeed != 0 {
+		synctest.Test(t, func(t *testing.T) { randomWorld(t, *worldSeed, true) })
+		return
+	}
+	for i := range uint64(*worldCount) {
+		seed := *worldFirst + i
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { randomWorld(t, seed, false) })
+		})
+	}
+}
+
+// worldPools has two pools that share labels, one with spares, under a common
+// limit.
+const worldPools = `
+dayfly { schema = 1 }
+template "ubuntu" { family = "ubuntu-24.04" }
+limits { max = %d }
+defaults {
+  template = template.ubuntu
+  github { org = "acme" }
+  timeouts {
+    clone    = "2m"
+    launch   = "90s"
+    register = "60s"
+    idle     = "3m"
+    job      = "1h"
+  }
+}
+pool "linux" {
+  labels = ["self-hosted", "linux", "x64"]
+  scale {
+    max   = %d
+    spare = %d
+  }
+}
+pool "large" {
+  labels = ["self-hosted", "linux", "x64", "large"]
+  scale {
+    max   = %d
+    spare = %d
+  }
+}
+`
+
+func randomWorld(t *testing.T, seed uint64, loud bool) {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	upTo := func(d time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(d) + 1)) }
+	cfg := sim.Config{
+		Seed: seed, Faults: sim.Swarm(seed),
+		PVE: pve.Config{Timing: pve.Timing{
+			Clone: upTo(4 * time.Second), Start: upTo(2 * time.Second), Stop: upTo(time.Second),
+			Destroy: upTo(3 * time.Second), StatusLag: 10 * time.Second,
+		}},
+		Guest: sim.GuestTiming{
+			Boot: upTo(3 * time.Second), Connect: upTo(4 * time.Second), Pickup: upTo(2 * time.Second),
+			Cancel: upTo(5 * time.Second), Exit: upTo(2 * time.Second),
+		},
+	}
+	maxA, maxB := 1+rng.IntN(5), 1+rng.IntN(3)
+	spareA, spareB := rng.IntN(maxA+1), rng.IntN(maxB+1)
+	files := fmt.Sprintf(worldPools, 1+spareA+spareB+rng.IntN(4), maxA, spareA, maxB, spareB)
+	p := newPlay(t, cfg, files)
+	if rng.IntN(2) == 0 {
+		p.template(9001, "2.335.1-1", "")
+	}
+	p.start()
+	p.playDay(rng, upTo)
+	p.w.Calm()
+	p.until(6*time.Hour, "every job ends", p.over)
+	p.setPools(drained(files))
+	p.until(time.Hour, "nothing is left", func() bool { return p.w.Left().Empty() })
+	p.stop()
+	for _, j := range p.w.GitHub.Jobs() {
+		if j.Lost && cfg.Faults.Guest == (sim.GuestFaults{}) && cfg.Faults.Tasks == 0 {
+			t.Errorf("job %d was lost in a world whose guests are well", j.ID)
+		}
+	}
+	p.check()
+	if t.Failed() || loud {
+		t.Logf("seed %d: %s\nfaults: %+v\nrepeat: go test ./internal/daemon -run RandomWorlds -world %d", seed, p.w.Summary(), cfg.Faults, seed)
+		if loud {
+			_, _ = os.Stderr.WriteString(p.logs.String())
+		}
+	}
+}
+
+// drained is pools that take no more jobs.
+func drained(files string) string {
+	return strings.ReplaceAll(files, "  scale {", "  enabled = false\n  scale {")
+}
+
+// playDay queues jobs at random, cancels some, and kills the daemon now and
+// then.
+func (p *play) playDay(rng *rand.Rand, upTo func(time.Duration) time.Duration) {
+	jobs := 1 + rng.IntN(20)
+	for range jobs {
+		time.Sleep(upTo(90 * time.Second))
+		labels := []string{"self-hosted", "linux"}
+		if rng.IntN(4) == 0 {
+			labels = append(labels, "Large")
+		}
+		repo := []string{"acme/app", "acme/lib"}[rng.IntN(2)]
+		id := p.job(repo, upTo(4*time.Minute), labels...)
+		switch rng.IntN(12) {
+		case 0:
+			time.Sleep(upTo(20 * time.Second))
+			p.w.GitHub.CancelJob(id)
+		case 1:
+			p.crash()
+			time.Sleep(upTo(2 * time.Minute))
+			p.start()
+		case 2:
+			p.stop()
+			time.Sleep(upTo(10 * time.Second))
+			p.start()
+		}
+	}
+}
