@@ -173,9 +173,9 @@ func (c *Cluster) cloneWork(t *task, k *cloning) {
 		t.say(fmt.Sprintf("creating a clone of container %d with ID %d", k.src.vmid, k.dst.vmid))
 	}
 	sortBy(k.volumes, func(a, b cloneVolume) bool { return a.key == "rootfs" && b.key != "rootfs" })
-	d := c.timing.Clone
+	d := t.timing.Clone
 	if k.full {
-		d = c.timing.FullClone
+		d = t.timing.FullClone
 	}
 	c.cloneNext(t, k, 0, d/time.Duration(max(len(k.volumes), 1)))
 }
@@ -239,7 +239,7 @@ func (c *Cluster) cloneJoin(t *task, k *cloning) {
 	for key, v := range k.mounts {
 		k.dst.conf.set(key, v)
 	}
-	rest := c.timing.Clone / 10
+	rest := t.timing.Clone / 10
 	finish := func() {
 		t.after(rest, func() {
 			k.src.conf.set("lock", "")

@@ -38,6 +38,7 @@ type Config struct {
 // Timing says how long things take.
 type Timing struct {
 	Clone, FullClone, Create, Start, Stop, Shutdown, Destroy, Template time.Duration
+	Disk                                                               time.Duration // resize and snapshot
 	StatusLag                                                          time.Duration // length of pvestatd's round; 0: /cluster/resources is live
 	Restart                                                            time.Duration // how long a restarted daemon or a rebooted node is away
 	AuthDelay                                                          time.Duration // before a 401; 0: Proxmox's 3 s, negative: none
@@ -105,16 +106,21 @@ type Cluster struct {
 	history  []Event
 	secret   []byte
 	pid      int
-	statted  bool // a round of pvestatd is on the agenda
+	ready    []wakeup
+	waking   bool        // a request that was woken is at work
+	statted  bool        // a round of pvestatd is on the agenda
+	pace     func(*task) // sets a task's own timing; for the replay of recordings
 }
 
 // node is one member of the cluster.
 type node struct {
 	name    string
 	up      bool
-	proxy   bool // pveproxy answers
-	daemon  bool // pvedaemon answers
-	reset   bool // the next request to the stopped daemon sees a reset
+	proxy   bool      // pveproxy answers
+	daemon  bool      // pvedaemon answers
+	reset   bool      // the next request to the stopped daemon sees a reset
+	busy    int       // workers of pvedaemon with a request
+	queue   []*waiter // requests that wait for one
 	tasks   []*task
 	boot    time.Time
 	console int

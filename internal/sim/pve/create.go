@@ -149,7 +149,7 @@ func (c *Cluster) createWork(t *task, k *creating) {
 		return
 	}
 	keys := volumeKeys(k.mounts)
-	c.createNext(t, k, keys, c.timing.Create/time.Duration(10*len(keys)))
+	c.createNext(t, k, keys, t.timing.Create/time.Duration(10*len(keys)))
 }
 
 func (c *Cluster) createNext(t *task, k *creating, keys []string, d time.Duration) {
@@ -195,7 +195,7 @@ func (c *Cluster) unpack(t *task, k *creating) {
 		return
 	}
 	t.say("extracting archive '" + s.Path + "/template/cache/" + strings.TrimPrefix(name, "vztmpl/") + "'")
-	t.after(c.timing.Create*8/10, func() {
+	t.after(t.timing.Create*8/10, func() {
 		t.say("Total bytes read: 199577600 (191MiB, 22MiB/s)", "Detected container architecture: amd64")
 		for _, kind := range []string{"ed25519", "rsa", "ecdsa"} {
 			t.say("Creating SSH host key 'ssh_host_"+kind+"_key' - this may take some time ...",
@@ -241,7 +241,7 @@ func (c *Cluster) setUp(k *creating, a *Archive) {
 }
 
 func (c *Cluster) finishCreate(t *task, k *creating) {
-	t.after(c.timing.Create/10, func() {
+	t.after(t.timing.Create/10, func() {
 		for key, v := range k.opts {
 			k.ct.conf.set(key, v)
 		}

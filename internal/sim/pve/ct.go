@@ -14,7 +14,9 @@ type ct struct {
 	conf    *conf
 	running bool      // its command socket answers
 	booted  bool      // init runs
-	wedged  time.Time // a failed start keeps its devices busy until then
+	starts  bool      // a start is under way
+	dying   bool      // it is being stopped
+	failed  time.Time // when a start failed last
 	since   time.Time // init was executed
 	boots   int
 	pid     int
@@ -23,7 +25,7 @@ type ct struct {
 	rootfs  map[string]string
 	systemd int
 	stat    *vmStat // what pvestatd saw last; nil: nothing yet
-	waiting []chan<- bool
+	waiting []func(bool)
 }
 
 // vmStat is what pvestatd reports about a container.
@@ -45,8 +47,16 @@ func (t *ct) hostname() string {
 	return "CT" + strconv.Itoa(t.vmid)
 }
 
-func (t *ct) status() string {
-	if t.running {
+// A container whose init could not be executed shows as running for a moment
+// after its start has failed, and keeps its devices busy for longer, as
+// recorded; how long is believed.
+const (
+	shownAfterFailure = time.Second
+	busyAfterFailure  = time.Minute
+)
+
+func (c *Cluster) status(t *ct) string {
+	if t.running || c.clock.Now().Sub(t.failed) < shownAfterFailure {
 		return "running"
 	}
 	return "stopped"
@@ -119,7 +129,7 @@ func (t *ct) disk() int64 {
 			return sizeOf(s)
 		}
 	}
-	return 0
+	return 4 << 30 // what Proxmox takes for a container without one
 }
 
 // uptime in seconds; a container's own clock starts a little late, so that it
@@ -135,10 +145,14 @@ func (c *Cluster) uptime(t *ct) int64 {
 // made (by the post-stop hook), and whoever waits for it goes on.
 func (c *Cluster) halt(t *ct, who string) {
 	if !t.running {
+		if t.starts {
+			t.starts = false
+			c.wake(t)
+		}
 		return
 	}
 	was := t.booted
-	t.running, t.booted, t.env, t.pid = false, false, nil, 0
+	t.running, t.booted, t.starts, t.dying, t.env, t.pid = false, false, false, false, nil, 0
 	t.conf.apply()
 	c.record("stop", t, 0, who)
 	c.wake(t)
@@ -150,7 +164,7 @@ func (c *Cluster) halt(t *ct, who string) {
 
 // boot executes init.
 func (c *Cluster) boot(t *ct, who string) {
-	t.booted, t.since, t.boots = true, c.clock.Now(), t.boots+1
+	t.booted, t.starts, t.since, t.boots = true, false, c.clock.Now(), t.boots+1
 	c.pid++
 	t.pid = c.pid
 	t.host = t.hostname()
@@ -163,21 +177,20 @@ func (c *Cluster) boot(t *ct, who string) {
 
 // wake lets the reads go on that wait for init.
 func (c *Cluster) wake(t *ct) {
-	for _, ch := range t.waiting {
-		ch <- true
-	}
+	waiting := t.waiting
 	t.waiting = nil
+	for _, got := range waiting {
+		got(true)
+	}
 }
 
-// untilBooted waits while a container is between its command socket and its
-// init: whoever asks it something then is not answered before init runs.
+// untilBooted waits while a container is being started: whoever asks it
+// something then is not answered before init runs.
 func (r *call) untilBooted(t *ct) {
-	if !t.running || t.booted {
+	if !t.starts {
 		return
 	}
-	ch := make(chan bool, 1)
-	t.waiting = append(t.waiting, ch)
-	r.await(ch)
+	r.wait(func(got func(bool)) { t.waiting = append(t.waiting, got) })
 }
 
 func parseEnv(s string) map[string]string {

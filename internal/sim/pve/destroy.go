@@ -52,7 +52,8 @@ func (t *ct) destroyable(force bool) error {
 func (c *Cluster) destroyWork(t *task, k *ct, purge bool) {
 	if k.running {
 		t.say(fmt.Sprintf("forced to stop CT %d before destroying!", k.vmid))
-		t.after(c.timing.Stop, func() { c.halt(k, t.user); c.destroyNext(t, k, 0, purge) })
+		t.after(t.timing.Stop/4, func() { k.dying = true })
+		t.after(t.timing.Stop, func() { c.halt(k, t.user); c.destroyNext(t, k, 0, purge) })
 		return
 	}
 	c.destroyNext(t, k, 0, purge)
@@ -71,8 +72,8 @@ func (c *Cluster) destroyNext(t *task, k *ct, i int, purge bool) {
 		return
 	}
 	t.acquire(s.lockName(), func() {
-		t.after(c.timing.Destroy*6/10, func() {
-			if c.clock.Now().Before(k.wedged) && s.Type == "lvmthin" {
+		t.after(t.timing.Destroy*6/10, func() {
+			if c.clock.Now().Sub(k.failed) < busyAfterFailure && s.Type == "lvmthin" {
 				lv := s.group() + "/" + name
 				t.fail("lvremove '" + lv + "' error:   Logical volume " + lv + " contains a filesystem in use.")
 				return
@@ -128,7 +129,7 @@ func (c *Cluster) destroyRest(t *task, k *ct, purge bool) {
 		if purge {
 			t.say(fmt.Sprintf("purging CT %d from related configurations..", k.vmid))
 		}
-		t.after(c.timing.Destroy*4/10, func() {
+		t.after(t.timing.Destroy*4/10, func() {
 			delete(c.cts, k.vmid)
 			c.record("destroy", k, 0, t.user)
 			t.done()

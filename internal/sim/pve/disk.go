@@ -30,11 +30,13 @@ func resize(r *call) (any, error) {
 			return
 		}
 		t.say(grow.lines()...)
-		grow.vol.size = grow.to
-		grow.props["size"] = sizeText(grow.to)
-		k.conf.set(grow.key, printProps(mountProps(grow.key), grow.props))
-		c.dirty()
-		t.done()
+		t.after(t.timing.Disk, func() {
+			grow.vol.size = grow.to
+			grow.props["size"] = sizeText(grow.to)
+			k.conf.set(grow.key, printProps(mountProps(grow.key), grow.props))
+			c.dirty()
+			t.done()
+		})
 	})
 	return t.upid, nil
 }
@@ -164,8 +166,10 @@ func makeSnapshot(r *call) (any, error) {
 			s := &snapshot{name: name, description: text, parent: k.conf.opts["parent"], at: r.c.clock.Now().Unix(), opts: k.conf.copyOpts()}
 			s.opts["snaptime"] = fmt.Sprint(s.at)
 			k.conf.snaps = append(k.conf.snaps, s)
-			k.conf.set("parent", name)
-			t.done()
+			t.after(t.timing.Disk, func() {
+				k.conf.set("parent", name)
+				t.done()
+			})
 		})
 	})
 	return t.upid, nil
@@ -190,7 +194,7 @@ func dropSnapshot(r *call) (any, error) {
 				k.conf.set("parent", s.parent)
 			}
 			k.conf.digest = ""
-			t.done()
+			t.after(t.timing.Disk, t.done)
 		})
 	})
 	return t.upid, nil

@@ -46,7 +46,7 @@ var formats = map[string]func(string) string{
 		if ip(true, true, false, "x")(v) == "" || ip(true, true, true, "x")(v) == "" || aliasRE.MatchString(v) {
 			return ""
 		}
-		return "value does not look like a valid IP address, CIDR network or alias\n"
+		return "value does not look like a valid IP address or CIDR network\n"
 	},
 	"pve-ipv4-config": func(v string) string {
 		if v == "dhcp" || v == "manual" || ip(true, false, true, "x")(v) == "" {

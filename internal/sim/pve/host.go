@@ -280,7 +280,7 @@ func (c *Cluster) Containers() []Container {
 
 func (c *Cluster) snapshot(t *ct) Container {
 	k := Container{Node: t.node, VMID: t.vmid, Config: t.conf.copyOpts(), Raw: t.conf.raw, ResourcePool: c.member[t.vmid],
-		Rootfs: copyMap(t.rootfs), Systemd: t.systemd, Running: t.running, Status: t.status(), Booted: t.booted, Lock: t.lock(),
+		Rootfs: copyMap(t.rootfs), Systemd: t.systemd, Running: t.running, Status: c.status(t), Booted: t.booted, Lock: t.lock(),
 		Boots: t.boots, Pending: copyMap(t.conf.pending), Deleted: sortedKeys(t.conf.gone), Since: t.since}
 	if t.booted {
 		k.Env = copyMap(t.env)

@@ -23,6 +23,7 @@ type call struct {
 	list   map[string][]string
 	hash   map[string]bool // parameters given as JSON objects
 	req    *http.Request
+	woken  bool // has waited, and was woken last
 }
 
 // handler runs a method. It is called and returns under the cluster's lock,
@@ -58,39 +59,6 @@ func (r *call) take(name string) string {
 	delete(r.params, name)
 	delete(r.null, name)
 	return v
-}
-
-// acquire waits for a lock, up to lockWait, outside the cluster's lock.
-func (r *call) acquire(name string) error {
-	ch := make(chan bool, 1)
-	r.c.acquire(name, func(ok bool) { ch <- ok })
-	if !r.await(ch) {
-		return die(lockTimeout(name))
-	}
-	return nil
-}
-
-// await waits for an answer without holding the cluster's lock.
-func (r *call) await(ch <-chan bool) bool {
-	select {
-	case ok := <-ch:
-		return ok
-	default:
-	}
-	r.c.mu.Unlock()
-	ok := <-ch
-	r.c.mu.Lock()
-	return ok
-}
-
-// sleep lets time pass without holding the cluster's lock.
-func (r *call) sleep(d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	ch := make(chan bool, 1)
-	r.c.after(d, func() { ch <- true })
-	r.await(ch)
 }
 
 // limits of pveproxy (PVE::APIServer::AnyEvent).
@@ -148,6 +116,7 @@ func (r *call) run(segments []string, format string) (result any, err error) {
 	}
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
+	defer r.yield()
 	return r.dispatch(path, segments)
 }
 
@@ -182,6 +151,12 @@ func (r *call) dispatch(path string, segments []string) (any, error) {
 	}
 	if err := r.reach(); err != nil {
 		return nil, err
+	}
+	if r.m.protected {
+		if err := r.worker(); err != nil {
+			return nil, err
+		}
+		defer r.c.dismiss(r.node)
 	}
 	if err := r.validate(); err != nil {
 		return nil, err
@@ -317,7 +292,10 @@ func (r *call) succeed(w http.ResponseWriter, format string, result any) {
 		reply(w, http.StatusOK, "OK", v.contentType, []byte(v.body))
 		return
 	case page:
-		body["data"], body["total"] = v.data, v.total
+		body["data"] = v.data
+		if v.total > 0 { // an empty list has no count
+			body["total"] = v.total
+		}
 	default:
 		body["data"] = v
 	}

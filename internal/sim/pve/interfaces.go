@@ -35,7 +35,7 @@ func (n *netInterface) add(addr, kind string) {
 // after the start.
 func interfaces(r *call) (any, error) {
 	t := r.c.cts[r.vmid()]
-	if t == nil || t.node != r.node.name || !t.running {
+	if t == nil || t.node != r.node.name || !t.running && !t.starts {
 		return nil, nil
 	}
 	r.untilBooted(t)

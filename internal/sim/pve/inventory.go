@@ -51,12 +51,12 @@ var calm = pressure{"0.00", "0.00", "0.00", "0.00", "0.00", "0.00"}
 
 // row is the live status of a container.
 func (c *Cluster) row(t *ct) vmRow {
-	v := vmRow{VMID: t.vmid, Name: t.hostname(), Status: t.status(), Type: "lxc", Lock: t.lock(), Tags: t.conf.opts["tags"],
+	v := vmRow{VMID: t.vmid, Name: t.hostname(), Status: c.status(t), Type: "lxc", Lock: t.lock(), Tags: t.conf.opts["tags"],
 		CPUs: t.cpus(), MaxMem: t.memory("memory"), MaxSwap: t.memory("swap"), MaxDisk: t.disk()}
 	if t.template() {
 		v.Template = 1
 	}
-	if t.booted {
+	if t.booted && !t.dying {
 		v.Uptime, v.PID = c.uptime(t), t.pid
 		v.Mem, v.Disk, v.CPU = 24<<20, 207<<20, 0.01
 		if c.since("9") {
@@ -133,7 +133,7 @@ func (c *Cluster) dirty() {
 }
 
 func (c *Cluster) stat(t *ct) *vmStat {
-	return &vmStat{status: t.status(), name: t.hostname(), template: t.template(), tags: t.conf.opts["tags"], uptime: c.uptime(t),
+	return &vmStat{status: c.status(t), name: t.hostname(), template: t.template(), tags: t.conf.opts["tags"], uptime: c.uptime(t),
 		cpus: t.cpus(), maxmem: t.memory("memory"), maxdisk: t.disk()}
 }
 

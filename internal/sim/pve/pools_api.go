@@ -12,7 +12,9 @@ func (r *call) members(id string) []map[string]any {
 	out := []map[string]any{}
 	for _, t := range r.c.sorted() {
 		if r.c.member[t.vmid] == id && r.c.may(r.who, vmPath(t.vmid), privBits["VM.Audit"], false) {
-			out = append(out, r.c.resourceRow(t, ""))
+			e := r.c.resourceRow(t, "")
+			delete(e, "lock")
+			out = append(out, e)
 		}
 	}
 	for _, e := range r.storageResources() {

@@ -63,33 +63,39 @@ func (t *task) lockedCT(vmid int, skipLock bool, fn func(*ct)) {
 // something in between is not answered before that.
 func (c *Cluster) startWork(t *task, k *ct) {
 	k.conf.apply()
+	d := t.timing.Start
 	if text := c.volumeMissing(k); text != "" {
-		t.fail(text)
+		t.after(d/4, func() { t.fail(text) })
 		return
 	}
-	d := c.timing.Start
-	if bad := badEntrypoint(k); bad {
+	k.starts = d > 0
+	if badEntrypoint(k) {
 		t.after(d, func() {
-			k.wedged = c.clock.Now().Add(time.Minute)
+			k.failed, k.starts = c.clock.Now(), false
+			c.wake(k)
 			t.say("sync_wait: 34 An error occurred in another process (expected sequence number 7)",
 				fmt.Sprintf("__lxc_start: 2127 Failed to spawn container \"%d\"", k.vmid))
 			t.fail(fmt.Sprintf("startup for container '%d' failed", k.vmid))
 		})
 		return
 	}
-	t.after(d/4, func() {
-		k.running = true
-		c.dirty()
-		// The container's own unit goes on if the worker is killed.
-		c.after(d-d/4, func() {
-			if c.cts[k.vmid] == k && k.running && !k.booted {
-				c.boot(k, t.user)
-			}
-			if t.live {
-				t.warnNesting(k.systemd, k.conf.opts["features"])
-				t.done()
-			}
-		})
+	// From here on the container's own unit does the work, and goes on if the
+	// worker is killed.
+	there := func() bool { return c.cts[k.vmid] == k && (k.starts || d <= 0) }
+	c.after(d/4, func() {
+		if there() {
+			k.running = true
+			c.dirty()
+		}
+	})
+	c.after(d, func() {
+		if there() && k.running {
+			c.boot(k, t.user)
+		}
+		if t.live {
+			t.warnNesting(k.systemd, k.conf.opts["features"])
+			t.done()
+		}
 	})
 }
 
@@ -162,7 +168,8 @@ func stop(r *call) (any, error) {
 			if t.blame() {
 				return
 			}
-			t.after(c.timing.Stop, func() { c.halt(k, t.user); t.done() })
+			t.after(t.timing.Stop/4, func() { k.dying = true })
+			t.after(t.timing.Stop, func() { c.halt(k, t.user); t.done() })
 		})
 	})
 	return t.upid, nil
@@ -190,12 +197,12 @@ func shutdown(r *call) (any, error) {
 }
 
 func (c *Cluster) shutdownWork(t *task, k *ct, limit time.Duration, force bool, then func()) {
-	obeys := c.timing.Shutdown <= limit
+	obeys := t.timing.Shutdown <= limit
 	if g, ok := c.guest.(Obedience); ok && !g.Obeys(k.node, k.vmid) {
 		obeys = false
 	}
 	if obeys {
-		t.after(c.timing.Shutdown, func() { c.halt(k, t.user); then() })
+		t.after(t.timing.Shutdown, func() { c.halt(k, t.user); then() })
 		return
 	}
 	t.after(limit, func() {
@@ -207,7 +214,7 @@ func (c *Cluster) shutdownWork(t *task, k *ct, limit time.Duration, force bool, 
 			t.fail("container did not stop")
 			return
 		}
-		t.after(c.timing.Stop, func() { c.halt(k, t.user); then() })
+		t.after(t.timing.Stop, func() { c.halt(k, t.user); then() })
 	})
 }
 

@@ -206,7 +206,7 @@ func downloadURL(r *call) (any, error) {
 			return
 		}
 		t.say("downloading " + url + " to " + s.Path + "/template/cache/" + name)
-		t.after(r.c.timing.Create/2, func() {
+		t.after(t.timing.Create/2, func() {
 			if s.file(kind+"/"+name) == nil {
 				s.Files = append(s.Files, Archive{Name: kind + "/" + name, Size: 64 << 20, CTime: r.c.clock.Now().Unix(), OSType: "debian", Systemd: 257})
 			}

@@ -32,7 +32,7 @@ type task struct {
 	prefix string        // before an error's text
 	grace  time.Duration // how long the clean-up after a signal takes
 	onEnd  []func()
-	mute   bool // the worker does not say that it waits for locks
+	timing Timing
 }
 
 // fork starts a worker and runs work in it. The worker's UPID is the answer
@@ -40,10 +40,13 @@ type task struct {
 func (c *Cluster) fork(n *node, kind, id, user string, work func(*task)) *task {
 	c.pid++
 	now := c.clock.Now()
-	t := &task{c: c, node: n, kind: kind, id: id, user: user, pid: c.pid, began: now, live: true,
+	t := &task{c: c, node: n, kind: kind, id: id, user: user, pid: c.pid, began: now, live: true, timing: c.timing,
 		pstart: int64(now.Sub(n.boot) / (10 * time.Millisecond))}
 	t.upid = fmt.Sprintf("UPID:%s:%08X:%08X:%08X:%s:%s:%s:", n.name, t.pid, t.pstart, now.Unix(), kind, id, user)
 	c.tasks[t.upid] = t
+	if c.pace != nil {
+		c.pace(t)
+	}
 	n.tasks = append(n.tasks, t)
 	if len(n.tasks) > keepTasks {
 		if old := n.tasks[0]; !old.live {
@@ -97,7 +100,7 @@ func (t *task) after(d time.Duration, fn func()) {
 // acquire goes on with fn once the worker has the lock, and fails if it cannot
 // be had in time.
 func (t *task) acquire(name string, fn func()) {
-	if !t.mute && name[0] == '/' && !t.c.free(name) {
+	if name[0] == '/' && !t.c.free(name) {
 		t.say("trying to acquire lock...")
 		then := fn
 		fn = func() { t.say(" OK"); then() }

@@ -232,11 +232,13 @@ func stopTask(r *call) (any, error) {
 	if err := r.mayTask(t, "Sys.Modify"); err != nil || !t.live {
 		return nil, err
 	}
-	done := make(chan bool, 1)
-	t.onEnd = append(t.onEnd, func() { done <- true })
-	r.c.after(5*time.Second, t.kill)
-	t.terminate()
-	r.await(done)
+	r.wait(func(got func(bool)) {
+		t.onEnd = append(t.onEnd, func() { got(true) })
+		t.terminate()
+		if t.live {
+			r.c.after(5*time.Second, t.kill)
+		}
+	})
 	return nil, nil
 }
 

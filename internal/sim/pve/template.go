@@ -21,7 +21,7 @@ func convert(r *call) (any, error) {
 		if t.blame() {
 			return
 		}
-		t.after(c.timing.Template, func() {
+		t.after(t.timing.Template, func() {
 			for _, key := range volumeKeys(k.conf.opts) {
 				props := parseMount(k.conf.opts[key])
 				s, name, err := c.storageOf(props["volume"])
