@@ -69,7 +69,7 @@ func rewrite(t *testing.T, name string, archive *txtar.Archive, got string) {
 }
 
 func TestDiagnosticsAsData(t *testing.T) {
-	files := map[string][]byte{"a.hcl": []byte(head + "pool \"x\" {\n  enabled = \"yes\"\n}\ntemplate \"unused\" {\n  family = \"f\"\n}\n")}
+	files := map[string][]byte{"a.hcl": []byte(head + "pool \"x\" {\n  enabled = \"yes\"\n  labels  = [\"ubuntu-latest\"]\n}\n")}
 	_, diags := Parse(files)
 	data, err := json.Marshal(diags)
 	if err != nil {
