@@ -19,7 +19,9 @@ type Faults struct {
 	GitHub   APIFaults
 	Tasks    float64 // Proxmox tasks that fail
 	Warnings float64 // Proxmox tasks that succeed with warnings
-	Limits   float64 // GitHub calls that begin half a minute of secondary limit
+	Restarts float64 // Proxmox calls during which a pvedaemon restarts
+	Reboots  float64 // Proxmox calls during which a node reboots
+	Limits   float64 // GitHub calls that begin a time of rate limiting
 	Habits   hub.Habits
 	Guest    GuestFaults
 }
@@ -55,6 +57,7 @@ func Swarm(seed uint64) Faults {
 	}
 	return Faults{
 		Proxmox: api(), GitHub: api(), Tasks: some(0.15), Warnings: some(0.5), Limits: some(0.01),
+		Restarts: some(0.005), Reboots: some(0.001),
 		Habits: hub.Habits{
 			Lose: some(0.4), Fail: some(0.3), Double: some(0.3), Late: some(0.3), LateBy: 10 * time.Minute,
 			Swap: some(0.3), Forge: some(0.1), BusyLies: some(0.5), RemoveIdle: some(0.5), StaleLists: some(0.5),
@@ -97,11 +100,12 @@ func (w *World) faults() Faults {
 
 // decideProxmox is the fate of a request to Proxmox.
 func (w *World) decideProxmox(r *http.Request) stage.Fault {
-	f := w.faults().Proxmox
-	if f == (APIFaults{}) {
+	all := w.faults()
+	w.upset(all)
+	if all.Proxmox == (APIFaults{}) {
 		return stage.Fault{}
 	}
-	return w.decide("proxmox", r, f, unavailable{
+	return w.decide("proxmox", r, all.Proxmox, unavailable{
 		// pveproxy's own codes: 595 when it cannot connect to pvedaemon, 596 when
 		// pvedaemon does not answer within 30 s, which may have worked all the same.
 		before: stage.Fault{Code: 595, Reason: "Errors during connection establishment, proxy handshake: Connection refused"},
@@ -110,18 +114,65 @@ func (w *World) decideProxmox(r *http.Request) stage.Fault {
 	})
 }
 
+// upset restarts a daemon or a node, at chance.
+func (w *World) upset(f Faults) {
+	if f.Restarts == 0 && f.Reboots == 0 {
+		return
+	}
+	rng := w.draw("upset", w.nth("upset"))
+	node := "pve"
+	if n := w.cfg.PVE.Nodes; len(n) > 0 {
+		node = n[rng.IntN(len(n))]
+	}
+	switch p := rng.Float64(); {
+	case p < f.Reboots:
+		w.Proxmox.RebootNode(node)
+	case p < f.Reboots+f.Restarts:
+		w.Proxmox.RestartDaemon(node)
+	default:
+		return
+	}
+	w.count(func(t *Tally) { t.Faults++ })
+}
+
+// limit begins a time of rate limiting, at chance: the secondary limit for half
+// a minute, or now and then the primary one for five.
+func (w *World) limit(f Faults) {
+	if f.Limits == 0 {
+		return
+	}
+	rng := w.draw("limit", w.nth("limit"))
+	if rng.Float64() >= f.Limits {
+		return
+	}
+	w.count(func(t *Tally) { t.Faults++ })
+	if rng.IntN(4) == 0 {
+		w.GitHub.Exhaust(5 * time.Minute)
+		return
+	}
+	w.GitHub.Throttle(30 * time.Second)
+}
+
+// limits is how GitHub's secondary limit looks in this world: 403 or 429, with
+// Retry-After or without.
+func (w *World) limits() hub.Limits {
+	rng := w.draw("limits")
+	l := hub.Limits{NoRetryAfter: rng.IntN(2) == 0}
+	if rng.IntN(2) == 0 {
+		l.Secondary = http.StatusTooManyRequests
+	}
+	return l
+}
+
 // decideGitHub is the fate of a request to GitHub.
 func (w *World) decideGitHub(r *http.Request) stage.Fault {
 	all := w.faults()
-	f := all.GitHub
-	if f == (APIFaults{}) && all.Limits == 0 {
+	w.limit(all)
+	if all.GitHub == (APIFaults{}) {
 		return stage.Fault{}
 	}
-	if all.Limits > 0 && w.draw("limit", w.nth("limit")).Float64() < all.Limits {
-		w.GitHub.Throttle(30 * time.Second)
-	}
 	html := http.Header{"Content-Type": {"text/html; charset=utf-8"}}
-	return w.decide("github", r, f, unavailable{
+	return w.decide("github", r, all.GitHub, unavailable{
 		before: stage.Fault{Code: 503, Reason: "Service Unavailable", Body: "<html><body>No server is currently available</body></html>", Header: html},
 		after:  stage.Fault{Code: 502, Reason: "Bad Gateway", Body: `{"message":"Server Error"}`, Applied: true},
 		half:   `{"runner":{"id":1,"na`,

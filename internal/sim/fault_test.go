@@ -84,9 +84,31 @@ func TestLimitsBeginAtChance(t *testing.T) {
 			t.Error("throttled: got no error")
 		}
 		h.w.Calm()
-		settle(31 * time.Second)
+		settle(5 * time.Minute)
 		if _, err := h.jit(1); err != nil {
-			t.Errorf("half a minute after Calm: %v", err)
+			t.Errorf("five minutes after Calm: %v", err)
+		}
+	})
+}
+
+func TestProxmoxRestartsAndReboots(t *testing.T) {
+	play(t, Config{}, nil, func(t *testing.T, h *hand) {
+		h.run(20000)
+		h.w.cfg.Faults.Reboots = 1
+		_ = h.proxmox(http.MethodGet, "/version")
+		settle(time.Second)
+		if got := h.status(20000); got != "stopped" {
+			t.Errorf("container after a reboot: got %s, want stopped", got)
+		}
+		h.w.cfg.Faults = Faults{Restarts: 1}
+		_ = h.proxmox(http.MethodGet, "/version")
+		h.w.Calm()
+		settle(time.Minute)
+		if err := h.proxmox(http.MethodGet, "/version"); err != nil {
+			t.Errorf("after Calm: %v", err)
+		}
+		if s := h.w.Summary(); s.Faults != 2 || len(s.Violations) != 0 {
+			t.Errorf("got %s %v, want two faults and no violation", s, s.Violations)
 		}
 	})
 }

@@ -132,6 +132,12 @@ func (w *World) followEvent(e pve.Event) {
 	}
 }
 
+func (w *World) makerOf(vmid int) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.made[vmid]
+}
+
 // orHost names who made a container that nobody made through the API.
 func orHost(maker string) string {
 	if maker == "" {
@@ -161,10 +167,10 @@ func (w *World) judge(r *http.Request) {
 		return
 	}
 	k, there := w.Proxmox.Container(vmid)
-	if !there {
+	if !there || w.makerOf(vmid) == who {
 		return
 	}
-	w.follow()
+	w.follow() // it may be new
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch maker := w.made[vmid]; {

@@ -67,6 +67,9 @@ func New(cfg Config) *World {
 	cfg.Hub.Clock, cfg.Hub.Agenda, cfg.Hub.Seed, cfg.Hub.Habits = w.Clock, w.agenda, cfg.Seed, cfg.Faults.Habits
 	cfg.PVE.Clock, cfg.PVE.Seed, cfg.PVE.Guest, cfg.PVE.TaskFault = w.Clock, int64(cfg.Seed), w.guests, w.taskFault
 	w.cfg = cfg
+	if cfg.Faults.Limits > 0 && cfg.Hub.Limits == (hub.Limits{}) {
+		cfg.Hub.Limits = w.limits()
+	}
 	w.GitHub = hub.New(cfg.Hub)
 	w.Proxmox = pve.New(cfg.PVE)
 	return w
