@@ -33,9 +33,14 @@ var formats = map[string]func(string) string{
 		return ""
 	},
 	"pve-startup-order": like(`(order=)?\d+(,(up|down)=\d+)*|((up|down)=\d+)(,(up|down)=\d+)*`, "unable to parse startup options\n"),
-	"ipv4":              ip(true, false, false, "value does not look like a valid IPv4 address\n"),
-	"ipv6":              ip(false, true, false, "value does not look like a valid IPv6 address\n"),
-	"CIDR":              ip(true, true, true, "value does not look like a valid CIDR network\n"),
+	"ip":                ip(true, true, false, "value does not look like a valid IP address\n"),
+	"lxc-ip-with-ll-iface": func(v string) string {
+		a, _, _ := strings.Cut(v, "%")
+		return ip(true, true, false, "value does not look like a valid IP address\n")(a)
+	},
+	"ipv4": ip(true, false, false, "value does not look like a valid IPv4 address\n"),
+	"ipv6": ip(false, true, false, "value does not look like a valid IPv6 address\n"),
+	"CIDR": ip(true, true, true, "value does not look like a valid CIDR network\n"),
 	"IPorCIDR": func(v string) string {
 		if ip(true, true, false, "x")(v) == "" || ip(true, true, true, "x")(v) == "" {
 			return ""

@@ -128,7 +128,7 @@ func (r *call) dispatch(path string, segments []string) (any, error) {
 	}
 	vars := map[string]string{}
 	r.m = r.c.schema.find(r.req.Method, segments, vars)
-	if r.m == nil || r.m.handle == nil {
+	if r.m == nil {
 		return nil, &refusal{code: http.StatusNotImplemented, message: "Method '" + r.req.Method + " " + path + "' not implemented", bare: true}
 	}
 	if r.m.noToken && strings.Contains(r.who, "!") {
@@ -161,8 +161,15 @@ func (r *call) dispatch(path string, segments []string) (any, error) {
 	if err := r.validate(); err != nil {
 		return nil, err
 	}
+	if r.m.handle == nil {
+		return nil, notSimulated
+	}
 	return r.m.handle(r)
 }
+
+// notSimulated is the answer of a method that Proxmox has and the simulator
+// does not, to a caller who may use it.
+var notSimulated = &refusal{code: http.StatusNotImplemented, message: "sim: method is not simulated", bare: true}
 
 // reach goes to the node and the daemon that the method runs in.
 func (r *call) reach() error {

@@ -90,7 +90,7 @@ func schemaOf(release string) *schema {
 
 func readSchema(key string) *schema {
 	s := &schema{formats: map[string][]*param{}, root: &route{}}
-	for _, f := range []string{"formats", "access", "cluster", "lxc", "node"} {
+	for _, f := range []string{"formats", "access", "cluster", "firewall", "lxc", "node", "storage"} {
 		b, err := schemaFiles.ReadFile("schema/" + f + ".txt")
 		if err != nil {
 			panic(err)

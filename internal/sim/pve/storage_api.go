@@ -129,6 +129,12 @@ func storageContent(r *call) (any, error) {
 			continue
 		}
 		e := map[string]any{"volid": volid, "content": "rootdir", "size": v.size, "format": v.format, "vmid": v.owner}
+		if s.Type != "zfspool" {
+			e["ctime"] = r.c.born.Unix()
+		}
+		if s.Type == "dir" || s.Type == "btrfs" {
+			e["used"] = v.size / 8
+		}
 		if v.base != "" {
 			e["parent"] = v.base
 		}
