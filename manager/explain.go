@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -46,6 +46,9 @@ JOB is a job's number, or its page's address at GitHub.`,
 	}))
 }
 
+// inAddress finds the job's number in the path of its page or of the API.
+var inAddress = regexp.MustCompile(`/actions/(?:runs/[^/]+/job|jobs)/([^/]+)`)
+
 // parseJob reads a job's number, alone or at the end of the address of its
 // page (…/actions/runs/RUN/job/JOB) or of the API (…/actions/jobs/JOB).
 func parseJob(s string) (fleet.JobID, error) {
@@ -55,12 +58,11 @@ func parseJob(s string) (fleet.JobID, error) {
 		if err != nil {
 			return 0, fmt.Errorf("job address %q: not a URL", s)
 		}
-		parts := strings.Split(u.Path, "/")
-		i := slices.IndexFunc(parts, func(part string) bool { return part == "job" || part == "jobs" })
-		if i < 0 || i+1 == len(parts) {
+		found := inAddress.FindStringSubmatch(u.Path)
+		if found == nil {
 			return 0, fmt.Errorf("job address %q: it names no job: want …/actions/runs/RUN/job/JOB", s)
 		}
-		number = parts[i+1]
+		number = found[1]
 	}
 	id, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || id <= 0 {

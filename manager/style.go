@@ -54,6 +54,7 @@ func age(d time.Duration) string {
 
 // took is a duration as one measures it: "4ms", "1.2s", then as age.
 func took(d time.Duration) string {
+	d = max(d, 0)
 	switch {
 	case d < time.Second:
 		return fmt.Sprintf("%dms", d/time.Millisecond)

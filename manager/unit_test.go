@@ -1,0 +1,139 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/coreos/go-systemd/v22/unit"
+)
+
+// readUnit parses the service's unit: section and name → values.
+func readUnit(t *testing.T) map[string][]string {
+	t.Helper()
+	f, err := os.Open(filepath.Join("..", "scripts", "dayfly.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	options, err := unit.DeserializeOptions(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string][]string{}
+	for _, o := range options {
+		all[o.Section+" "+o.Name] = append(all[o.Section+" "+o.Name], o.Value)
+	}
+	return all
+}
+
+func TestUnitRunsCommandsThatExist(t *testing.T) {
+	options := readUnit(t)
+	root := (&program{}).command()
+	for name, want := range map[string]string{"Service ExecStart": "run", "Service ExecReload": "sync"} {
+		if got := options[name]; len(got) != 1 || got[0] != "/usr/bin/dayfly "+want {
+			t.Errorf("%s is %q, want /usr/bin/dayfly %s", name, got, want)
+		}
+		if cmd, _, err := root.Find([]string{want}); err != nil || cmd.Name() != want {
+			t.Errorf("%s: there is no command %s", name, want)
+		}
+	}
+	for name, want := range map[string]string{
+		"Service Type": "notify", "Service User": "dayfly", "Service StateDirectory": "dayfly", // as defaults assumes
+		"Service RuntimeDirectory": "dayfly", "Install WantedBy": "multi-user.target",
+	} {
+		if got := options[name]; !slices.Equal(got, []string{want}) {
+			t.Errorf("%s is %q, want %s", name, got, want)
+		}
+	}
+	if len(options["Service WatchdogSec"]) != 1 {
+		t.Error("the unit has no watchdog")
+	}
+}
+
+// example is the configuration that goes with the unit.
+func example(t *testing.T) (*config, string) {
+	t.Helper()
+	t.Setenv("STATE_DIRECTORY", "")
+	t.Setenv("RUNTIME_DIRECTORY", "")
+	src, err := os.ReadFile(filepath.Join("..", "scripts", "dayfly.hcl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, diags := parseConfig("/etc/dayfly/dayfly.hcl", src)
+	if diags.list.HasErrors() {
+		t.Fatal(diags.list)
+	}
+	return c, string(src)
+}
+
+func TestUnitGivesTheCredentialsThatTheExampleNames(t *testing.T) {
+	var given []string
+	for _, value := range readUnit(t)["Service LoadCredential"] {
+		name, path, _ := strings.Cut(value, ":")
+		if path != "/etc/dayfly/credentials/"+name {
+			t.Errorf("credential %s comes from %s", name, path)
+		}
+		given = append(given, name)
+	}
+	c, _ := example(t)
+	want := []string{c.Proxmox.TokenCredential, c.GitHub.KeyCredential, c.GitHub.WebhookSecretCredential}
+	if !slices.Equal(given, want) {
+		t.Errorf("the unit gives %q, the example names %q", given, want)
+	}
+}
+
+// TestExampleNamesEveryKey also compares the commented-out defaults of the
+// example with the real ones.
+func TestExampleNamesEveryKey(t *testing.T) {
+	c, src := example(t)
+	for _, block := range []any{c.Proxmox, c.GitHub, c.Pools, *c.Pools.Git, *c.Daemon} {
+		for field := range reflect.TypeOf(block).Fields() {
+			name, kind, _ := strings.Cut(field.Tag.Get("hcl"), ",")
+			if name != "" && kind != "block" && !regexp.MustCompile(`\b`+name+`\b`).MatchString(src) {
+				t.Errorf("the example does not name %s of %T", name, block)
+			}
+		}
+	}
+	for name, got := range map[string]string{
+		"listen": c.Daemon.Listen, "admin_socket": c.Daemon.AdminSocket, "state_dir": c.Daemon.StateDir,
+		"log_level": strings.ToLower(c.Daemon.Level.String()),
+	} {
+		if want := regexp.MustCompile(`# ` + name + ` *= "([^"]*)"`).FindStringSubmatch(src); want == nil || want[1] != got {
+			t.Errorf("the example says %s is %q, it is %q", name, want, got)
+		}
+	}
+	if got := c.Pools.Git.Every.String(); got != "1m0s" {
+		t.Errorf("interval is %s, the example says 1m", got)
+	}
+}
+
+// TestUnitIsConfined asks systemd itself. The program it starts is swapped for
+// one that exists, or systemd would not load the unit.
+func TestUnitIsConfined(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("systemd-analyze is not installed: the unit's exposure is not measured")
+	}
+	src, err := os.ReadFile(filepath.Join("..", "scripts", "dayfly.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "dayfly.service")
+	src = regexp.MustCompile(`/usr/bin/dayfly \w+`).ReplaceAll(src, []byte("/bin/true"))
+	if err := os.WriteFile(path, src, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(analyze, "security", "--offline=true", "--no-pager", "--threshold=15", path).CombinedOutput()
+	if err != nil {
+		t.Errorf("exposure is above 1.5: %v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), "Overall exposure level") {
+		t.Errorf("no exposure level in\n%s", out)
+	}
+}

@@ -1,0 +1,50 @@
+# The daemon's configuration: copy it to /etc/dayfly/dayfly.hcl, fill in your
+# names and check it with "dayfly validate --config /etc/dayfly/dayfly.hcl".
+# Every key that may be left out is shown with its default, commented out.
+
+proxmox {
+  url           = "https://127.0.0.1:8006"
+  template_pool = "dayfly-templates" # resource pool of the templates
+  runner_pool   = "dayfly-runners"   # resource pool of the runners' containers
+  vmids         = "20000-20999"      # for runners only
+
+  # USER@REALM!ID=SECRET, in a systemd credential (see dayfly.service) or in a
+  # file that only its owner can read.
+  token_credential = "pve-token"
+  # token_file     = "/etc/dayfly/credentials/pve-token"
+
+  # ca_file     = "" # the system's; a node's own is /etc/pve/pve-root-ca.pem
+  # server_name = "" # in the certificate; the host of url
+}
+
+github {
+  app                       = 12345 # the App's number or client id
+  key_credential            = "github-app.pem"
+  webhook_secret_credential = "webhook-secret"
+  # key_file, webhook_secret_file: as with token_file
+  # url = "https://api.github.com"
+}
+
+pools {
+  git {
+    url = "https://github.com/acme/pools"
+    # branch   = "" # the repository's own
+    # path     = "" # the top
+    # interval = "1m"
+    # ca_file  = "" # the system's
+
+    # A private repository: with https a token, with ssh a key.
+    # token_credential, token_file
+    # ssh_key_credential, ssh_key_file and known_hosts_file
+  }
+  # dir = "/etc/dayfly/pools" # instead of git
+}
+
+daemon {
+  # GitHub's deliveries arrive at /webhook, over a proxy that speaks TLS.
+  # listen       = "127.0.0.1:8484"
+  # admin_socket = "/run/dayfly/dayfly.sock"
+  # state_dir    = "/var/lib/dayfly"
+  # log_level    = "info" # debug, info, warn or error
+  # log_format   = "json" # text on a terminal
+}
