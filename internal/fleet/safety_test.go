@@ -345,7 +345,11 @@ func (c check) again() {
 		c.t.Fatalf("another plan of the same in another order (-first +second):\n%s", diff)
 	}
 	under := underWay(c, rapid.Bool().Draw(c.t, "launch known"))
-	if more, _ := Plan(c.want, under, noon); len(more) > 0 {
+	more, _ := Plan(c.want, under, noon)
+	// Where label sets overlap, a runner just launched may suit another job than
+	// the one it was launched for, and a spare kept for that one is free to go.
+	more = slices.DeleteFunc(more, func(a Action) bool { return strings.HasPrefix(a.Reason, "makes room") })
+	if len(more) > 0 {
 		c.t.Fatalf("while these are under way:\n%v\nmore is planned:\n%v", c.actions, more)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -30,8 +31,8 @@ type world struct {
 	named   map[string]int
 	running map[string]JobID // what really runs in a container, by runner
 
-	clones, killed, failures int
-	routed                   func(*Runner) // called when a runner starts to listen
+	clones, killed, evicted int
+	routed                  func(*Runner) // called when a runner starts to listen
 }
 
 // durations are how long the parts of a runner's life take.
@@ -142,8 +143,8 @@ func (w *world) start(a Action) {
 	}
 	r.Pending = a.Kind
 	how := w.fate(a.Kind, r)
-	if how != well {
-		w.failures++
+	if strings.HasPrefix(a.Reason, "makes room") {
+		w.evicted++
 	}
 	end := map[Kind]func(){
 		Clone: func() { w.cloned(r, how) }, Launch: func() { w.launched(r, how) },
