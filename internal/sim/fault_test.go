@@ -24,7 +24,7 @@ func TestFaultsHitRequests(t *testing.T) {
 			if err := h.login(); err != nil {
 				t.Fatal(err)
 			}
-			h.w.cfg.Faults = Faults{Proxmox: f, GitHub: f}
+			h.w.SetFaults(Faults{Proxmox: f, GitHub: f})
 			if err := h.clone(20000); err == nil {
 				t.Errorf("%s: clone: got no error", name)
 			}
@@ -50,7 +50,7 @@ func TestFaultsHitRequests(t *testing.T) {
 
 func TestDelaysTakeTheirTime(t *testing.T) {
 	play(t, Config{}, nil, func(t *testing.T, h *hand) {
-		h.w.cfg.Faults.Proxmox = APIFaults{Delay: 1, DelayBy: time.Minute}
+		h.w.SetFaults(Faults{Proxmox: APIFaults{Delay: 1, DelayBy: time.Minute}})
 		began := time.Now()
 		if err := h.proxmox(http.MethodGet, "/version"); err != nil {
 			t.Fatal(err)
@@ -79,7 +79,7 @@ func TestLimitsBeginAtChance(t *testing.T) {
 		if err := h.login(); err != nil {
 			t.Fatal(err)
 		}
-		h.w.cfg.Faults.Limits = 1
+		h.w.SetFaults(Faults{Limits: 1})
 		if _, err := h.jit(1); err == nil {
 			t.Error("throttled: got no error")
 		}
@@ -94,13 +94,13 @@ func TestLimitsBeginAtChance(t *testing.T) {
 func TestProxmoxRestartsAndReboots(t *testing.T) {
 	play(t, Config{}, nil, func(t *testing.T, h *hand) {
 		h.run(20000)
-		h.w.cfg.Faults.Reboots = 1
+		h.w.SetFaults(Faults{Reboots: 1})
 		_ = h.proxmox(http.MethodGet, "/version")
 		settle(time.Second)
 		if got := h.status(20000); got != "stopped" {
 			t.Errorf("container after a reboot: got %s, want stopped", got)
 		}
-		h.w.cfg.Faults = Faults{Restarts: 1}
+		h.w.SetFaults(Faults{Restarts: 1})
 		_ = h.proxmox(http.MethodGet, "/version")
 		h.w.Calm()
 		settle(time.Minute)

@@ -85,6 +85,14 @@ func (w *World) GitHubAPI() http.Handler {
 	return stage.WithFaults(w.GitHub, w.Clock, w.decideGitHub)
 }
 
+// SetFaults changes what goes wrong from now on.
+func (w *World) SetFaults(f Faults) {
+	w.mu.Lock()
+	w.cfg.Faults, w.calm = f, false
+	w.mu.Unlock()
+	w.GitHub.SetHabits(f.Habits)
+}
+
 // Calm ends all faults: what is under way still happens, but nothing goes
 // wrong from now on, and a correct program must come to rest.
 func (w *World) Calm() {
