@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -109,11 +110,56 @@ func (d Diagnostics) Error() string {
 // WriteText writes all diagnostics for people, with the lines they are about.
 // Lines are wrapped at width, unless it is zero.
 func (d Diagnostics) WriteText(w io.Writer, width int, color bool) error {
-	err := hcl.NewDiagnosticTextWriter(w, d.files, uint(max(width, 0)), color).WriteDiagnostics(d.list)
-	if err == nil && d.more > 0 {
-		_, err = fmt.Fprintf(w, "And %d more.\n", d.more)
+	for _, diag := range d.list {
+		shown, files := d.excerpt(diag)
+		if err := hcl.NewDiagnosticTextWriter(w, files, uint(max(width, 0)), color).WriteDiagnostic(shown); err != nil {
+			return err
+		}
 	}
-	return err
+	if d.more > 0 {
+		_, err := fmt.Fprintf(w, "And %d more.\n", d.more)
+		return err
+	}
+	return nil
+}
+
+// excerpt makes a copy of a diagnostic about a file that has nothing but the
+// lines to show. HCL's writer splits the whole file into characters for every
+// diagnostic, which takes seconds for a hundred in a large file.
+func (d Diagnostics) excerpt(diag *hcl.Diagnostic) (*hcl.Diagnostic, map[string]*hcl.File) {
+	if diag.Subject == nil || d.files[diag.Subject.Filename] == nil {
+		return diag, nil
+	}
+	src := d.files[diag.Subject.Filename].Bytes
+	from, to := window(src, *diag.Subject)
+	above := diag.Subject.Start.Line - 1
+	at := *diag.Subject
+	at.End.Byte = min(at.End.Byte, to) - from + above
+	at.Start.Byte += above - from
+	moved := *diag
+	moved.Subject = &at
+	text := append(bytes.Repeat([]byte{'\n'}, above), src[from:to]...)
+	return &moved, map[string]*hcl.File{at.Filename: {Bytes: text}}
+}
+
+// window is the lines that a range is in, or the nearest part of them when
+// they are long.
+func window(src []byte, at hcl.Range) (from, to int) {
+	const before, after = 200, 800
+	start := min(at.Start.Byte, len(src))
+	end := min(max(at.End.Byte, start), len(src), start+after)
+	from = max(bytes.LastIndexByte(src[:start], '\n')+1, start-before)
+	to = min(len(src), start+after)
+	if i := bytes.IndexByte(src[end:to], '\n'); i >= 0 {
+		to = end + i
+	}
+	for from < start && !utf8.RuneStart(src[from]) {
+		from++
+	}
+	for to > end && to < len(src) && !utf8.RuneStart(src[to]) {
+		to--
+	}
+	return from, to
 }
 
 // Report is diagnostics as data, in the shape of `terraform validate -json`.
@@ -184,18 +230,13 @@ func (d Diagnostics) MarshalJSON() ([]byte, error) { return json.Marshal(d.Repor
 // snippet cuts the lines of at out of its file.
 func (d Diagnostics) snippet(at hcl.Range) *Snippet {
 	file := d.files[at.Filename]
-	if file == nil || at.Start.Byte > len(file.Bytes) {
+	if file == nil {
 		return nil
 	}
-	src := file.Bytes
-	end := min(max(at.End.Byte, at.Start.Byte), len(src))
-	from := bytes.LastIndexByte(src[:at.Start.Byte], '\n') + 1
-	to := len(src)
-	if i := bytes.IndexByte(src[end:], '\n'); i >= 0 {
-		to = end + i
-	}
+	from, to := window(file.Bytes, at)
+	start := min(at.Start.Byte, len(file.Bytes))
 	return &Snippet{
-		Code: string(src[from:to]), StartLine: at.Start.Line, Values: []string{},
-		HighlightStartOffset: at.Start.Byte - from, HighlightEndOffset: end - from,
+		Code: string(file.Bytes[from:to]), StartLine: at.Start.Line, Values: []string{},
+		HighlightStartOffset: start - from, HighlightEndOffset: max(start, min(at.End.Byte, to)) - from,
 	}
 }

@@ -256,7 +256,7 @@ func TestSilentServersEndAtTheDeadline(t *testing.T) {
 		if !errors.Is(err, fleet.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: got %v, want ErrUnavailable and DeadlineExceeded", c.URL, err)
 		}
-		if took := time.Since(start); took > 5*time.Second {
+		if took := time.Since(start); took > 20*time.Second {
 			t.Errorf("%s: took %s", c.URL, took)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"golang.org/x/tools/txtar"
 )
@@ -114,5 +115,22 @@ func TestManyDiagnosticsAreCut(t *testing.T) {
 	}
 	if diags.Len() != 500 || !strings.HasSuffix(text.String(), "And 400 more.\n") {
 		t.Errorf("%d diagnostics, text ends with %q", diags.Len(), text.String()[text.Len()-40:])
+	}
+}
+
+// TestLongLinesAreShownInPart keeps a text of a hundred diagnostics readable.
+func TestLongLinesAreShownInPart(t *testing.T) {
+	line := "locals {\n  é = [" + strings.Repeat("\"é\", ", 3000) + "local.x, " + strings.Repeat("\"é\", ", 3000) + "]\n}\n"
+	_, diags := Parse(map[string][]byte{"a.hcl": []byte(head + line)})
+	var text bytes.Buffer
+	if err := diags.WriteText(&text, 80, false); err != nil {
+		t.Fatal(err)
+	}
+	if text.Len() > 2000 || !utf8.Valid(text.Bytes()) || !strings.Contains(text.String(), "local.x") {
+		t.Errorf("the text has %d bytes: %.300s", text.Len(), text.String())
+	}
+	s := diags.Report().Diagnostics[0].Snippet
+	if got := s.Code[s.HighlightStartOffset:s.HighlightEndOffset]; got != "local.x" {
+		t.Errorf("the snippet highlights %q", got)
 	}
 }
