@@ -16,6 +16,7 @@ type group struct {
 	size   int
 	met    int           // jobs that a listening runner can take
 	from   map[*pool]int // whose these are
+	can    []choice      // what may be cloned for it, once that is known
 	dry    bool          // no container is there or on its way for what is left
 	why    string        // why nothing can be cloned for it either, once that is known
 }

@@ -33,15 +33,11 @@ func (p *pass) makeRoom() {
 
 // reserve keeps a place for one job, if there can be one.
 func (p *pass) reserve(v *victims, w waiting) bool {
-	var can []spotted
-	for _, q := range w.group.pools {
-		for i := range q.replicas {
-			if t := &q.replicas[i]; p.bars(q, t) == nil {
-				can = append(can, spotted{q, t})
-			}
-		}
+	g := w.group
+	if g.can == nil {
+		g.can = p.choices(g)
 	}
-	for _, c := range can {
+	for _, c := range g.can {
 		if p.room.lacks(&p.room.soon, c.pool, c.replica) == nil {
 			if p.room.lacks(&p.room.now, c.pool, c.replica) != nil {
 				p.tell(w.job, w.group.why+"; a place is about to become free")
@@ -50,7 +46,7 @@ func (p *pass) reserve(v *victims, w waiting) bool {
 			return true
 		}
 	}
-	for _, c := range can {
+	for _, c := range g.can {
 		if p.evict(v, c, w) {
 			p.room.soon.add(c.pool.Name, c.replica.Node, 1)
 			return true
@@ -59,15 +55,28 @@ func (p *pass) reserve(v *victims, w waiting) bool {
 	return false
 }
 
-// spotted is a replica that a pool may clone.
-type spotted struct {
+// choice is a replica that a pool may clone.
+type choice struct {
 	pool    *pool
 	replica *Template
 }
 
+// choices lists what may be cloned for a group as soon as limits and tasks let it.
+func (p *pass) choices(g *group) []choice {
+	var can []choice
+	for _, q := range g.pools {
+		for i := range q.replicas {
+			if t := &q.replicas[i]; p.bars(q, t) == nil {
+				can = append(can, choice{q, t})
+			}
+		}
+	}
+	return can
+}
+
 // evict destroys the spares without which there is a place for one more
 // container, if there are such.
-func (p *pass) evict(v *victims, c spotted, w waiting) bool {
+func (p *pass) evict(v *victims, c choice, w waiting) bool {
 	var out []*Runner
 	for p.room.lacks(&p.room.soon, c.pool, c.replica) != nil {
 		r := v.next(&p.room, c)
@@ -134,7 +143,7 @@ func (v *victims) before(a, b *Runner) int {
 
 // next takes the most dispensable spare whose place counts under the limit
 // that is in the way; nil: there is none.
-func (v *victims) next(m *room, c spotted) *Runner {
+func (v *victims) next(m *room, c choice) *Runner {
 	q, node := c.pool, c.replica.Node
 	share := q.PerNode > 0 && m.soon.share[spot{node, q.Name}] >= q.PerNode
 	own := share || m.soon.pool[q.Name] >= q.Max

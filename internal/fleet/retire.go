@@ -58,19 +58,20 @@ func (p *pass) on(k Kind, r *Runner, format string, args ...any) {
 type doom struct {
 	kind   Kind
 	runner *Runner
+	since  time.Time
 	format string
 	args   []any
 }
 
 func (p *pass) doom(k Kind, r *Runner, format string, args ...any) {
-	p.doomed = append(p.doomed, doom{k, r, format, args})
+	p.doomed = append(p.doomed, doom{k, r, r.end(), format, args})
 }
 
 // clear decides the clean-up, what has waited longest first, as far as the
 // nodes have room for tasks.
 func (p *pass) clear() {
 	slices.SortFunc(p.doomed, func(a, b doom) int {
-		return cmp.Or(a.runner.end().Compare(b.runner.end()), cmp.Compare(a.runner.Name, b.runner.Name))
+		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.runner.Name, b.runner.Name))
 	})
 	for _, d := range p.doomed {
 		if d.kind == Destroy {
