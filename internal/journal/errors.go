@@ -31,6 +31,8 @@ func explain(path string, err error) error {
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
 		return corrupt(path, err)
+	case sqlite3.SQLITE_BUSY:
+		return fmt.Errorf("another program holds %s, end it: %w", path, err)
 	case sqlite3.SQLITE_FULL:
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN:
@@ -39,6 +41,13 @@ func explain(path string, err error) error {
 		}
 	}
 	return err
+}
+
+// hopeless reports whether what failed one write will fail every other, after
+// as long a wait.
+func hopeless(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_BUSY || e.Code()&0xff == sqlite3.SQLITE_IOERR)
 }
 
 func corrupt(path string, cause error) error {

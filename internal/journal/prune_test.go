@@ -25,9 +25,9 @@ type life struct {
 func (l life) write(t *rapid.T, j *journal.Journal, n int, now *time.Time) {
 	ctx := context.Background()
 	at := now.Add(-l.age)
-	true_, name := *now, fmt.Sprint("runner-", n)
+	today, name := *now, fmt.Sprint("runner-", n)
 	*now = at
-	defer func() { *now = true_ }()
+	defer func() { *now = today }()
 	job := queued(fleet.JobID(n + 1))
 	if l.completed {
 		job.Status = fleet.Completed
@@ -86,21 +86,16 @@ func TestPruneKeepsWhatIsInUse(t *testing.T) {
 
 func checkPruned(t *rapid.T, j *journal.Journal, lives []life) {
 	ctx := context.Background()
-	completed, forgotten, unfinished, live := 0, 0, 0, 0
-	for n, l := range slices.Backward(lives) { // the youngest first
+	unfinished, live := 0, 0
+	for n, l := range lives {
 		_, known, err := j.Job(ctx, fleet.JobID(n+1))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if l.completed {
-			completed++
-		}
-		if want := !l.completed || kept(l.age, completed, keepJobs, lives, n); known != want {
+		if want := !l.completed || kept(l.age, lives); known != want {
 			t.Fatalf("job %d of %+v: kept %v, want %v", n, l, known, want)
 		}
-		if l.forgotten {
-			forgotten++
-		} else {
+		if !l.forgotten {
 			live++
 		}
 		if l.unfinished {
@@ -124,17 +119,16 @@ func checkPruned(t *rapid.T, j *journal.Journal, lives []life) {
 	checkLogs(t, j, lives)
 }
 
-// kept reports whether history is: young, or among the newest and not too old.
-// Rows of one age stand or fall together.
-func kept(age time.Duration, rank, limit int, lives []life, n int) bool {
-	older := func(o life) bool { return o.completed && o.age < age }
+// kept reports whether a completed job is: young, or among the newest and not
+// too old. Jobs of one age stay or go together.
+func kept(age time.Duration, lives []life) bool {
 	younger := 0
 	for _, o := range lives {
-		if older(o) {
+		if o.completed && o.age < age {
 			younger++
 		}
 	}
-	return age <= 2*time.Hour || age <= keep && younger < limit
+	return age <= 2*time.Hour || age <= keep && younger < keepJobs
 }
 
 // checkLogs checks what is pruned by its place in the table: deliveries.

@@ -166,6 +166,9 @@ func TestPollThatSeesNothingNewWritesNothing(t *testing.T) {
 	if n, err := j.Record(ctx, "poll", noon, jobs); n != 1 || err != nil {
 		t.Fatalf("%d changed, error %v; want 1", n, err)
 	}
+	if now := j.OpenJobs(); len(now) != 1 || now[0].ID != 2 {
+		t.Errorf("open jobs %v, want only job 2", now)
+	}
 	if len(list) != 2 || list[0].ID != 1 {
 		t.Errorf("a list that was given out changed: %v", list)
 	}

@@ -120,13 +120,13 @@ func (j *Journal) take() []*write {
 }
 
 // commit makes the batch durable and tells its callers. One write that fails
-// must not fail the others, so after an error each gets a transaction of its
-// own.
+// must not fail the others, so after an error of its own making each gets a
+// transaction for itself.
 func (j *Journal) commit(batch []*write) {
 	j.w.mu.Lock()
 	defer j.w.mu.Unlock()
 	err := j.transact(batch)
-	if err != nil && len(batch) > 1 {
+	if err != nil && len(batch) > 1 && !hopeless(err) {
 		for _, w := range batch {
 			w.finish(j.transact([]*write{w}))
 		}

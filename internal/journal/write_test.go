@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -133,6 +134,39 @@ func TestGivingUpIsHonest(t *testing.T) {
 	again := openHere(t, path)
 	if got := again.OpenJobs(); len(got) != 1 || got[0].ID != 1 {
 		t.Errorf("open jobs %v, want only job 1", got)
+	}
+}
+
+// Another program's lock fails all that wait at once, and only as long as it is
+// held.
+func TestForeignLockIsToldToAll(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	j := openHere(t, path)
+	ctx := context.Background()
+	if _, err := j.w.exec("PRAGMA busy_timeout = 0"); err != nil {
+		t.Fatal(err)
+	}
+	other := bare(t, path)
+	other.SetMaxOpenConns(1)
+	if _, err := other.Exec("BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	resume := j.stall()
+	var group sync.WaitGroup
+	for i := range 20 {
+		group.Go(func() {
+			if err := accept(j, ctx, fleet.JobID(i+1)); err == nil || !strings.Contains(err.Error(), "another program holds "+path) {
+				t.Errorf("write %d: %v, want an error about another program", i, err)
+			}
+		})
+	}
+	resume()
+	group.Wait()
+	if _, err := other.Exec("ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	if err := accept(j, ctx, 1); err != nil || len(j.OpenJobs()) != 1 {
+		t.Errorf("after the lock: %v, %d open jobs; want 1", err, len(j.OpenJobs()))
 	}
 }
 
