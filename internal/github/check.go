@@ -59,7 +59,7 @@ func (c *Client) Check(ctx context.Context, scopes []fleet.Scope) []Problem {
 }
 
 func (c *Client) getApp(ctx context.Context) (app *github.App, err error) {
-	err = c.asApp(ctx, func(ctx context.Context) (err error) {
+	err = c.asApp(ctx, admin, func(ctx context.Context) (err error) {
 		app, _, err = c.gh.Apps.Get(ctx, "")
 		return err
 	})
@@ -91,7 +91,7 @@ func (c *Client) checkClock(ctx context.Context) []Problem {
 // checkHook looks at the App's webhook. An App without one works by polling.
 func (c *Client) checkHook(ctx context.Context) []Problem {
 	var hook *github.HookConfig
-	err := c.asApp(ctx, func(ctx context.Context) (err error) {
+	err := c.asApp(ctx, admin, func(ctx context.Context) (err error) {
 		hook, _, err = c.gh.Apps.GetHookConfig(ctx)
 		return err
 	})

@@ -27,6 +27,7 @@ type Config struct {
 	Key       fleet.Secret      // the App's private key, PEM
 	Transport http.RoundTripper // nil is a clone of http.DefaultTransport
 	Now       func() time.Time  // nil is time.Now
+	Points    int               // GitHub's a minute and endpoint; 0 is 900; an Enterprise Server may have more
 	Log       *slog.Logger      // nil discards
 }
 
@@ -57,6 +58,9 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Points <= 0 {
+		cfg.Points = pointsPerMinute
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -65,7 +69,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{log: cfg.Log}
 	c.clock = &clock{now: cfg.Now}
-	c.limits = newLimits(c.clock)
+	c.limits = newLimits(c.clock, cfg.Points)
 	c.app = appKey{id: cfg.App, key: key, clock: c.clock}
 	w := &wire{base: cfg.Transport, clock: c.clock, limits: c.limits, cache: newCache(), log: cfg.Log}
 	c.gh = github.NewClient(&http.Client{Transport: w})
@@ -120,7 +124,7 @@ const (
 // do runs one use of go-github under the wire.
 func (c *Client) do(ctx context.Context, cl *call, use func(context.Context) error) error {
 	cl.bound = readBound
-	if cl.class != read {
+	if cl.class.effect() || cl.class == auth {
 		cl.bound = writeBound
 	}
 	err := use(context.WithValue(ctx, callKey{}, cl))
@@ -137,13 +141,13 @@ func (c *Client) do(ctx context.Context, cl *call, use func(context.Context) err
 
 // asApp runs calls that the App makes for itself. A refused JWT is made anew
 // once: the first refusal tells GitHub's clock, which the next JWT goes by.
-func (c *Client) asApp(ctx context.Context, use func(context.Context) error) error {
+func (c *Client) asApp(ctx context.Context, kind class, use func(context.Context) error) error {
 	for try := 1; ; try++ {
 		jwt, err := c.app.jwt()
 		if err != nil {
 			return err
 		}
-		cl := &call{class: appCall, secret: jwt}
+		cl := &call{class: kind, secret: jwt}
 		err = c.do(ctx, cl, use)
 		if !unauthorized(err) || try == 2 {
 			return err

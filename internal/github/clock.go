@@ -56,7 +56,7 @@ func (k *clock) local(t time.Time) time.Time {
 // the header can tell, or nothing heard.
 func (c *Client) Clock(ctx context.Context) time.Duration {
 	if _, seen := c.clock.offset(); !seen {
-		_ = c.asApp(ctx, func(ctx context.Context) error {
+		_ = c.asApp(ctx, admin, func(ctx context.Context) error {
 			_, _, err := c.gh.Apps.Get(ctx, "")
 			return err
 		})

@@ -60,7 +60,7 @@ func (c *Client) attempts(ctx context.Context, since time.Time) ([]*github.HookD
 	for len(all) < maxDeliveries {
 		var page []*github.HookDelivery
 		var resp *github.Response
-		err := c.asApp(ctx, func(ctx context.Context) (err error) {
+		err := c.asApp(ctx, admin, func(ctx context.Context) (err error) {
 			page, resp, err = c.gh.Apps.ListHookDeliveries(ctx, opts)
 			return err
 		})
@@ -107,7 +107,7 @@ func failed(attempts []*github.HookDelivery) []*github.HookDelivery {
 
 func (c *Client) payload(ctx context.Context, a *github.HookDelivery) (Missed, error) {
 	var got *github.HookDelivery
-	err := c.asApp(ctx, func(ctx context.Context) (err error) {
+	err := c.asApp(ctx, admin, func(ctx context.Context) (err error) {
 		got, _, err = c.gh.Apps.GetHookDelivery(ctx, a.GetID())
 		return err
 	})

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,9 +20,25 @@ import (
 
 // receiver is our side of the webhook.
 type receiver struct {
-	t    *testing.T
+	t *testing.T
+
+	mu   sync.Mutex
 	code int
 	got  []Delivery
+}
+
+// answer sets the status that webhooks get from now on.
+func (r *receiver) answer(code int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.code = code
+}
+
+// seen are the deliveries that arrived.
+func (r *receiver) seen() []Delivery {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.got)
 }
 
 func (r *receiver) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -32,6 +50,8 @@ func (r *receiver) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		r.t.Errorf("got %v for a webhook of the hub's, want none", err)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.code < 300 {
 		r.got = append(r.got, d)
 	}
@@ -56,15 +76,15 @@ func TestMissedDeliveriesAreFetchedOnce(t *testing.T) {
 		queue() // arrives, with 202
 		f.hub.NextWebhook(hub.Fail)
 		lost := queue() // finds no server
-		r.code = http.StatusInternalServerError
+		r.answer(http.StatusInternalServerError)
 		refused := queue()
 		f.hub.Ping() // not worth fetching
 		pass(time.Minute)
-		r.code = http.StatusAccepted
+		r.answer(http.StatusAccepted)
 		queue()
 
-		if len(r.got) != 2 {
-			t.Fatalf("got %d deliveries, want two", len(r.got))
+		if got := r.seen(); len(got) != 2 {
+			t.Fatalf("got %d deliveries, want two", len(got))
 		}
 		missed, err := f.c.Deliveries(t.Context(), since)
 		if err != nil {
@@ -100,7 +120,7 @@ func TestADeliveryThatArrivedInTheEndIsNotMissed(t *testing.T) {
 		if err != nil || len(missed) != 1 {
 			t.Fatalf("got %v %v, want one", missed, err)
 		}
-		err = f.c.asApp(t.Context(), func(ctx context.Context) error {
+		err = f.c.asApp(t.Context(), admin, func(ctx context.Context) error {
 			_, _, err := f.c.gh.Apps.RedeliverHookDelivery(ctx, missed[0].ID)
 			var accepted *gogithub.AcceptedError // go-github's word for success
 			if errors.As(err, &accepted) {
@@ -112,8 +132,8 @@ func TestADeliveryThatArrivedInTheEndIsNotMissed(t *testing.T) {
 			t.Fatal(err)
 		}
 		pass(time.Minute)
-		if len(r.got) != 1 || r.got[0].GUID != missed[0].GUID {
-			t.Fatalf("got %+v, want %s", r.got, missed[0].GUID)
+		if got := r.seen(); len(got) != 1 || got[0].GUID != missed[0].GUID {
+			t.Fatalf("got %+v, want %s", got, missed[0].GUID)
 		}
 		if again, err := f.c.Deliveries(t.Context(), since); err != nil || len(again) != 0 {
 			t.Errorf("got %v %v, want none", again, err)

@@ -19,10 +19,13 @@ var liveRuns = [...]string{"queued", "in_progress", "waiting", "pending", "reque
 // maxRuns is GitHub's limit on lists of runs with a status.
 const maxRuns = 1000
 
-// Jobs lists the jobs of repo that are not completed.
+// Jobs lists the jobs of repo that are not completed. Each run with such jobs
+// takes a request, and requests are spread over time, so that with a thousand
+// runs it takes more than a minute. With an error comes what was read before
+// it.
 func (c *Client) Jobs(ctx context.Context, repo string) ([]fleet.Job, error) {
 	var jobs []fleet.Job
-	err := c.asReader(ctx, repo, func(ctx context.Context, owner, name string) error {
+	err := c.asReader(ctx, repo, poll, func(ctx context.Context, owner, name string) error {
 		jobs = nil
 		runs, err := c.liveRuns(ctx, owner, name)
 		if err != nil {
@@ -46,14 +49,14 @@ func (c *Client) Jobs(ctx context.Context, repo string) ([]fleet.Job, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list jobs of %s: %w", repo, err)
+		return jobs, fmt.Errorf("list jobs of %s: %w", repo, err)
 	}
 	return jobs, nil
 }
 
 // Job asks for one job.
 func (c *Client) Job(ctx context.Context, repo string, id fleet.JobID) (job fleet.Job, err error) {
-	err = c.asReader(ctx, repo, func(ctx context.Context, owner, name string) error {
+	err = c.asReader(ctx, repo, read, func(ctx context.Context, owner, name string) error {
 		got, _, err := c.gh.Actions.GetWorkflowJobByID(ctx, owner, name, int64(id))
 		if err != nil {
 			return err
@@ -67,13 +70,13 @@ func (c *Client) Job(ctx context.Context, repo string, id fleet.JobID) (job flee
 	return job, nil
 }
 
-func (c *Client) asReader(ctx context.Context, repo string, use func(ctx context.Context, owner, name string) error) error {
+func (c *Client) asReader(ctx context.Context, repo string, kind class, use func(ctx context.Context, owner, name string) error) error {
 	scope := fleet.Scope(repo)
 	if !scope.Repo() {
 		return fmt.Errorf("repository %q: want owner/name: %w", repo, fleet.ErrInvalid)
 	}
 	owner, name := split(scope)
-	return c.as(ctx, scope, read, readJobs, func(ctx context.Context) error {
+	return c.as(ctx, scope, kind, readJobs, func(ctx context.Context) error {
 		return use(ctx, owner, name)
 	})
 }

@@ -2,6 +2,7 @@ package github
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -18,13 +19,15 @@ import (
 type class int
 
 const (
-	read    class = iota // GETs of an installation
-	appCall              // with the App's own JWT
-	mint                 // POST generate-jitconfig
-	remove               // DELETE of a registration
+	read   class = iota // registrations, groups, repositories, one job
+	poll                // lists of runs and jobs
+	mint                // POST generate-jitconfig
+	remove              // DELETE of a registration
+	auth                // the App: installations and their tokens
+	admin               // the App: deliveries and checks
 )
 
-var classNames = [...]string{"read", "app", "mint", "remove"}
+var classNames = [...]string{"read", "poll", "mint", "remove", "auth", "admin"}
 
 func (c class) String() string { return classNames[c] }
 
@@ -41,12 +44,25 @@ type Limit struct {
 	Reset        time.Time // our time
 }
 
-// GitHub allows 900 points a minute and endpoint and a write costs five, so
-// 180 JIT configs a minute; a sixth of that is left to others.
-const (
-	mintsPerWindow = 150
-	mintWindow     = time.Minute
-)
+// pointsPerMinute is what GitHub allows for each endpoint. A GET costs one
+// point, a write five: so 180 JIT configs a minute, of which a sixth is left
+// to others, as is a ninth of the reads.
+const pointsPerMinute = 900
+
+// window counts calls within the last minute.
+type window []time.Time // oldest first
+
+// take counts a call, or says how long it must wait while most were made.
+func (w *window) take(now time.Time, most int) (wait time.Duration) {
+	for len(*w) > 0 && !(*w)[0].After(now.Add(-time.Minute)) {
+		*w = (*w)[1:]
+	}
+	if len(*w) >= most {
+		return (*w)[0].Add(time.Minute).Sub(now)
+	}
+	*w = append(*w, now)
+	return 0
+}
 
 // A secondary limit without Retry-After is waited out for a minute at least,
 // and twice as long each time it comes again.
@@ -74,22 +90,51 @@ type hold struct {
 
 // limits knows what GitHub will refuse, so that it is not asked. It never
 // waits: a call that is limited fails at once, without effect, and says until
-// when.
+// when. Only polls are paced instead: they have time, and one that gave up
+// half-way would never come to its end.
 type limits struct {
-	clock *clock
+	clock  *clock
+	points int // a minute and endpoint
 
 	mu    sync.Mutex
 	seen  map[bucket]Limit
 	under map[lane]string // the resource GitHub named for the lane; believed "core" until then
 	holds map[lane]hold
-	mints map[int64][]time.Time // within the window, oldest first
+	made  map[lane]*window
 }
 
-func newLimits(k *clock) *limits {
+func newLimits(k *clock, points int) *limits {
 	return &limits{
-		clock: k, seen: map[bucket]Limit{}, under: map[lane]string{},
-		holds: map[lane]hold{}, mints: map[int64][]time.Time{},
+		clock: k, points: points, seen: map[bucket]Limit{}, under: map[lane]string{},
+		holds: map[lane]hold{}, made: map[lane]*window{},
 	}
+}
+
+// pace waits until a poll may be made; other calls do not wait.
+func (l *limits) pace(ctx context.Context, ln lane) error {
+	if ln.class != poll {
+		return nil
+	}
+	for {
+		l.mu.Lock()
+		wait := l.window(ln).take(l.clock.now(), l.points*8/9)
+		l.mu.Unlock()
+		if wait == 0 {
+			return nil
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return fmt.Errorf("%w: wait to spread the poll: %w", fleet.ErrUnavailable, ctx.Err())
+		}
+	}
+}
+
+func (l *limits) window(ln lane) *window {
+	if l.made[ln] == nil {
+		l.made[ln] = &window{}
+	}
+	return l.made[ln]
 }
 
 // admit lets a call pass or says until when it cannot.
@@ -103,21 +148,13 @@ func (l *limits) admit(ln lane) error {
 	if b := l.seen[bucket{ln.account, l.resource(ln)}]; b.Remaining == 0 && b.Reset.After(now) {
 		return &fleet.RateLimit{Until: b.Reset, Reason: primaryReason(b)}
 	}
-	if ln.class != mint {
+	if !ln.class.effect() {
 		return nil
 	}
-	mints := l.mints[ln.account]
-	for len(mints) > 0 && !mints[0].After(now.Add(-mintWindow)) {
-		mints = mints[1:]
+	if wait := l.window(ln).take(now, l.points/6); wait > 0 {
+		reason := fmt.Sprintf("%d %s calls a minute are dayfly's own limit", l.points/6, ln.class)
+		return &fleet.RateLimit{Until: now.Add(wait), Reason: reason}
 	}
-	if len(mints) >= mintsPerWindow {
-		l.mints[ln.account] = mints
-		return &fleet.RateLimit{
-			Until:  mints[0].Add(mintWindow),
-			Reason: fmt.Sprintf("%d JIT configs in a minute are dayfly's own limit", mintsPerWindow),
-		}
-	}
-	l.mints[ln.account] = append(mints, now)
 	return nil
 }
 

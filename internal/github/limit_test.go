@@ -1,6 +1,7 @@
 package github
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -167,12 +168,12 @@ func TestAMinuteHas150JITConfigsAtMost(t *testing.T) {
 	story(t, hub.Config{}, func(t *testing.T, f *fixture) {
 		f.mint("acme", "first")
 		pass(10 * time.Second)
-		for i := 1; i < mintsPerWindow; i++ {
+		for i := 1; i < 150; i++ {
 			f.mint("acme", fmt.Sprintf("n%d", i))
 		}
 		wait, limit := rateLimit(t, f.tryMint("over"))
-		if wait != 50*time.Second || f.hub.JITMinted() != mintsPerWindow {
-			t.Errorf("got %v (%s) after %d, want 50 s after %d", wait, limit.Reason, f.hub.JITMinted(), mintsPerWindow)
+		if wait != 50*time.Second || f.hub.JITMinted() != 150 {
+			t.Errorf("got %v (%s) after %d, want 50 s after %d", wait, limit.Reason, f.hub.JITMinted(), 150)
 		}
 		if err := f.list(); err != nil {
 			t.Errorf("list: %v", err)
@@ -193,6 +194,51 @@ func TestRetryAfterMayBeADate(t *testing.T) {
 		f.faults(on("POST", jitPath, fault))
 		if wait, _ := rateLimit(t, f.tryMint("n1")); wait.Round(time.Second) != 7*time.Minute {
 			t.Errorf("got %v, want 7 min", wait)
+		}
+	})
+}
+
+// go-github files every call under one limit, and after the last call of any
+// it refuses all.
+func TestTheLastJITConfigOfAnHourDoesNotStopReads(t *testing.T) {
+	story(t, hub.Config{}, func(t *testing.T, f *fixture) {
+		f.mint("acme", "n0")
+		last := stage.Fault{Code: 201, Reason: "Created", Header: quota(0, time.Hour),
+			Body: `{"runner":{"id":7,"name":"n1","os":"unknown","status":"offline","busy":false,"labels":[]},"encoded_jit_config":"x"}`}
+		last.Header.Set("X-RateLimit-Resource", "actions_runner_registration")
+		f.faults(on("POST", jitPath, last))
+		if err := f.tryMint("n1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.list(); err != nil {
+			t.Errorf("list: got %v, want none", err)
+		}
+		if wait, _ := rateLimit(t, f.tryMint("n2")); wait != time.Hour {
+			t.Errorf("got %v, want an hour", wait)
+		}
+	})
+}
+
+// GitHub counts a point for each of a thousand runs; a poll that ran into the
+// limit would never see the last of them.
+func TestAPollOfManyRunsIsSpread(t *testing.T) {
+	story(t, hub.Config{}, func(t *testing.T, f *fixture) {
+		for range 1000 {
+			f.hub.QueueJob(hub.NewJob{Repo: "acme/app", Labels: []string{"x"}})
+		}
+		for range 2 {
+			if got := f.jobs(); len(got) != 1000 {
+				t.Errorf("got %d jobs, want 1000", len(got))
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		some, err := f.c.Jobs(ctx, "acme/app")
+		if !errors.Is(err, fleet.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %d jobs and %v, want some and the deadline", len(some), err)
+		}
+		if err := f.list(); err != nil {
+			t.Errorf("list: %v", err)
 		}
 	})
 }

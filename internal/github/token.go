@@ -141,7 +141,7 @@ func (t *tokens) share(ctx context.Context, what string, get func(context.Contex
 
 func (t *tokens) mint(ctx context.Context, key tokenKey, scope fleet.Scope) (token, error) {
 	var got *github.InstallationToken
-	err := t.c.asApp(ctx, func(ctx context.Context) (err error) {
+	err := t.c.asApp(ctx, auth, func(ctx context.Context) (err error) {
 		got, _, err = t.c.gh.Apps.CreateInstallationToken(ctx, key.installation, key.options())
 		return err
 	})
@@ -189,7 +189,7 @@ func (t *tokens) installation(ctx context.Context, scope fleet.Scope) (int64, er
 func (c *Client) findInstallation(ctx context.Context, scope fleet.Scope) (*github.Installation, error) {
 	owner, repo := split(scope)
 	var found *github.Installation
-	err := c.asApp(ctx, func(ctx context.Context) (err error) {
+	err := c.asApp(ctx, auth, func(ctx context.Context) (err error) {
 		if scope.Repo() {
 			found, _, err = c.gh.Apps.FindRepositoryInstallation(ctx, owner, repo)
 		} else {

@@ -163,6 +163,9 @@ func TestOnlyASHA256SignatureOfTheRawBytesIsAccepted(t *testing.T) {
 	sum1 := hmac.New(sha1.New, []byte(hookSecret.Reveal()))
 	sum1.Write(body)
 	sha1sum := "sha1=" + hex.EncodeToString(sum1.Sum(nil))
+	sum256 := hmac.New(sha256.New, nil)
+	sum256.Write(body)
+	empty256 := "sha256=" + hex.EncodeToString(sum256.Sum(nil))
 	with := func(k, v string) http.Header {
 		h := good.Clone()
 		h.Del("X-Hub-Signature-256")
@@ -179,7 +182,7 @@ func TestOnlyASHA256SignatureOfTheRawBytesIsAccepted(t *testing.T) {
 	}{
 		{"no signature", hookSecret, with("", ""), body},
 		{"no signature and no secret, which go-github accepts", fleet.Secret{}, with("", ""), body},
-		{"empty secret, signed with the empty secret", fleet.Secret{}, good, body},
+		{"no secret, signed with the empty one", fleet.Secret{}, with("X-Hub-Signature-256", empty256), body},
 		{"SHA-1 alone, which go-github accepts", hookSecret, with("X-Hub-Signature", sha1sum), body},
 		{"SHA-1 in the place of SHA-256", hookSecret, with("X-Hub-Signature-256", sha1sum), body},
 		{"not hexadecimal", hookSecret, with("X-Hub-Signature-256", "sha256=zz"), body},

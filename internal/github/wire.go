@@ -43,6 +43,9 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (w *wire) exchange(req *http.Request, cl *call) (*http.Response, error) {
 	ln := lane{cl.account, cl.class}
+	if err := w.limits.pace(req.Context(), ln); err != nil {
+		return nil, err
+	}
 	if err := w.limits.admit(ln); err != nil {
 		return nil, err
 	}
