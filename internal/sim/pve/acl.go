@@ -91,110 +91,111 @@ func (a *access) tokenOf(id string) (*user, *token) {
 	return u, u.tokens[name]
 }
 
-// rolesAt are the roles of a user or token at a path, without those that come
-// from resource pools: role -> propagate. The deepest entry that names the
-// holder replaces what stands above it, and an own entry beats one of a group
+// grant is what somebody may do at a path: the privileges, and those of them
+// that also hold below it. A role with no privileges, NoAccess, counts.
+type grant struct {
+	have, below privs
+	any         bool // there is a role at all
+	none        bool // NoAccess is one of them
+}
+
+// grantAt is what the roles of a user or token at a path give, without those
+// that come from resource pools. The deepest entry that names the holder
+// replaces what stands above it, and an own entry beats one of a group
 // (PVE::AccessControl::roles).
-func (a *access) rolesAt(who, path string) map[string]bool {
+func (a *access) grantAt(who, path string) grant {
 	if who == "root@pam" {
-		return map[string]bool{"Administrator": true}
+		all := a.roles["Administrator"]
+		return grant{have: all, below: all, any: true}
 	}
-	isToken := strings.Contains(who, "!")
-	var groups []string
-	if isToken {
+	h := holder{id: who, token: strings.Contains(who, "!")}
+	if h.token {
 		u, t := a.tokenOf(who)
 		if t == nil {
-			return nil
+			return grant{}
 		}
 		if !t.privsep {
-			return a.rolesAt(u.id, path)
+			return a.grantAt(u.id, path)
 		}
 	} else if u := a.users[who]; u != nil {
-		groups = u.groups
+		h.groups = u.groups
 	}
-	var roles map[string]bool
+	var g grant
 	for end := 0; ; {
-		if e := a.acl[aclPrefix(path, end)]; e != nil {
-			final := end >= len(path) || path == "/"
-			if r := e.rolesOf(who, isToken, groups, final); r != nil {
-				roles = r
+		prefix := path[:end]
+		if end == 0 {
+			prefix = "/"
+		}
+		final := end >= len(path) || path == "/"
+		if e := a.acl[prefix]; e != nil {
+			if at := a.grantIn(e, h, final); at.any {
+				g = at
 			}
 		}
-		if end >= len(path) || path == "/" {
+		if final {
 			break
 		}
-		next := strings.IndexByte(path[end+1:], '/')
-		if next < 0 {
+		if next := strings.IndexByte(path[end+1:], '/'); next < 0 {
 			end = len(path)
 		} else {
 			end += 1 + next
 		}
 	}
-	if p, no := roles["NoAccess"]; no {
-		return map[string]bool{"NoAccess": p}
+	if g.none {
+		return grant{any: true, none: true}
 	}
-	return roles
+	return g
 }
 
-func aclPrefix(path string, end int) string {
-	if end == 0 {
-		return "/"
-	}
-	return path[:end]
+// holder is who an ACL entry may name.
+type holder struct {
+	id     string
+	token  bool
+	groups []string
 }
 
-// rolesOf are the holder's roles at one entry, nil when there are none.
-func (e *aclEntry) rolesOf(who string, isToken bool, groups []string, final bool) map[string]bool {
-	pick := func(granted map[string]bool, into map[string]bool) map[string]bool {
+// grantIn is what one entry gives to a holder.
+func (a *access) grantIn(e *aclEntry, h holder, final bool) grant {
+	var g grant
+	add := func(granted map[string]bool) {
 		for role, propagate := range granted {
-			if final || propagate {
-				if into == nil {
-					into = map[string]bool{}
-				}
-				into[role] = propagate
+			if !final && !propagate {
+				continue
+			}
+			g.any = true
+			g.none = g.none || role == "NoAccess"
+			g.have |= a.roles[role]
+			if propagate {
+				g.below |= a.roles[role]
 			}
 		}
-		return into
 	}
-	if isToken {
-		return pick(e.tokens[who], nil)
+	if h.token {
+		add(e.tokens[h.id])
+		return g
 	}
-	if r := pick(e.users[who], nil); r != nil {
-		return r
+	if add(e.users[h.id]); g.any {
+		return g
 	}
-	var r map[string]bool
-	for _, g := range groups {
-		r = pick(e.groups[g], r)
+	for _, name := range h.groups {
+		add(e.groups[name])
 	}
-	return r
+	return g
 }
-
-// grant is what somebody may do at a path: the privileges, and those of them
-// that also hold below it.
-type grant struct{ have, below privs }
 
 // permissions are the effective privileges of a user or token at a path
 // (PVE::RPCEnvironment::permissions): the roles there, those that the resource
 // pool of a container or storage gives, and for a privilege separated token
 // only what its owner has too.
 func (c *Cluster) permissions(who, path string) grant {
+	g := c.access.grantAt(who, path)
 	if who == "root@pam" {
-		return grant{c.access.roles["Administrator"], c.access.roles["Administrator"]}
+		return g
 	}
-	roles := c.access.rolesAt(who, path)
 	if pool := c.poolOf(path); pool != "" {
-		roles = withPool(roles, c.access.rolesAt(who, "/pool/"+pool))
+		g = g.withPool(c.access.grantAt(who, "/pool/"+pool))
 	}
-	var g grant
-	for role, propagate := range roles {
-		p := c.access.roles[role]
-		g.have |= p
-		if propagate {
-			g.below |= p
-		}
-	}
-	u, t := c.access.tokenOf(who)
-	if t != nil && t.privsep {
+	if u, t := c.access.tokenOf(who); t != nil && t.privsep {
 		owner := c.permissions(u.id, path)
 		g.have &= owner.have
 		g.below &= owner.below
@@ -202,23 +203,17 @@ func (c *Cluster) permissions(who, path string) grant {
 	return g
 }
 
-// withPool adds the roles of a resource pool. They never replace a role that
-// is there, do not propagate, and NoAccess beats them both ways.
-func withPool(roles, pool map[string]bool) map[string]bool {
-	if _, no := roles["NoAccess"]; no || len(pool) == 0 {
-		return roles
+// withPool adds the roles of a resource pool. They do not propagate, and
+// NoAccess beats them both ways.
+func (g grant) withPool(pool grant) grant {
+	switch {
+	case g.none:
+		return g
+	case pool.none:
+		return grant{any: true, none: true}
 	}
-	if _, no := pool["NoAccess"]; no {
-		return map[string]bool{"NoAccess": false}
-	}
-	out := make(map[string]bool, len(roles)+len(pool))
-	for r := range pool {
-		out[r] = false
-	}
-	for r, p := range roles {
-		out[r] = p
-	}
-	return out
+	g.have |= pool.have
+	return g
 }
 
 // poolOf is the resource pool that the container or storage at a path is in.

@@ -76,12 +76,22 @@ func (c *Cluster) arm() {
 	a.timer = c.clock.AfterFunc(time.Until(at), c.tick)
 }
 
-// tick runs what is due.
+// tick runs what is due when the timer says so.
 func (c *Cluster) tick() {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
+	c.agenda.timer = nil
+	c.arm()
+}
+
+// enter takes the cluster's lock and does first what is due: of things at one
+// moment, the agenda's come before requests, whatever the scheduler does.
+func (c *Cluster) enter() {
+	c.mu.Lock()
 	a := &c.agenda
-	a.timer = nil
+	if len(a.events) == 0 {
+		return
+	}
 	now := time.Now()
 	for len(a.events) > 0 && !a.events[0].at.After(now) {
 		e := heap.Pop(&a.events).(*event)
@@ -90,7 +100,6 @@ func (c *Cluster) tick() {
 			e.fn()
 		}
 	}
-	c.arm()
 }
 
 // notices are the calls of Guest that are due, in order.

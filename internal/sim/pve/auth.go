@@ -22,7 +22,7 @@ func unauthorized(reason string) error {
 // authenticate finds out who asks: an API token first, then a ticket. A
 // request with neither may only log in.
 func (r *call) authenticate(path string) error {
-	r.c.mu.Lock()
+	r.c.enter()
 	defer r.c.mu.Unlock()
 	if id, secret, ok := apiToken(r.req.Header.Get("Authorization")); ok {
 		if !r.c.tokenValid(id, secret) {
@@ -57,9 +57,10 @@ func (r *call) delay() {
 	if d == 0 {
 		d = 3 * time.Second
 	}
-	if d > 0 {
-		_ = r.c.clock.Sleep(r.req.Context(), d)
-	}
+	r.c.enter()
+	defer r.c.mu.Unlock()
+	r.sleep(d)
+	r.yield()
 }
 
 // apiToken reads "PVEAPIToken=user@realm!name=secret", also with a blank after

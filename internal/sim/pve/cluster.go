@@ -107,9 +107,10 @@ type Cluster struct {
 	secret   []byte
 	pid      int
 	ready    []wakeup
-	waking   bool        // a request that was woken is at work
-	statted  bool        // a round of pvestatd is on the agenda
-	pace     func(*task) // sets a task's own timing; for the replay of recordings
+	closed   chan struct{} // closed by Close
+	waking   bool          // a request that was woken is at work
+	statted  bool          // a round of pvestatd is on the agenda
+	pace     func(*task)   // sets a task's own timing; for the replay of recordings
 }
 
 // node is one member of the cluster.
@@ -148,7 +149,7 @@ func New(cfg Config) *Cluster {
 		cts: map[int]*ct{}, pools: map[string]*pool{}, member: map[int]string{},
 		storages: map[string]*store{}, locks: map[string]*flock{}, tasks: map[string]*task{},
 		failNext: map[string][]string{}, options: map[string]string{"mac_prefix": cfg.MACPrefix},
-		firewall: map[int]*fwConf{}, pid: 1000,
+		firewall: map[int]*fwConf{}, pid: 1000, closed: make(chan struct{}),
 	}
 	c.secret = make([]byte, 16)
 	c.rng.Read(c.secret)
@@ -162,6 +163,23 @@ func New(cfg Config) *Cluster {
 // ServeHTTP implements http.Handler: the API of the first node.
 func (c *Cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.serve(w, r, c.names[0])
+}
+
+// Close ends every request that waits for something without an answer, and
+// everything that would happen later. A synctest bubble needs it before its
+// end when requests may still be under way.
+func (c *Cluster) Close() {
+	c.enter()
+	defer c.mu.Unlock()
+	select {
+	case <-c.closed:
+	default:
+		close(c.closed)
+	}
+	c.agenda.events = nil
+	if c.agenda.timer != nil {
+		c.agenda.timer.Stop()
+	}
 }
 
 // At is the API as the node of that name serves it; a request that concerns
@@ -194,7 +212,7 @@ func (c *Cluster) record(kind string, t *ct, source int, who string) {
 
 // History is every create, clone, start, stop, destroy and conversion so far.
 func (c *Cluster) History() []Event {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	return append([]Event(nil), c.history...)
 }

@@ -15,7 +15,19 @@ type conf struct {
 	gone    map[string]bool // options to be deleted at the next start
 	snaps   []*snapshot
 	digest  string // cached
+	facts   *facts // cached
 }
+
+// facts are what lists show of a configuration.
+type facts struct {
+	name, tags               string
+	template                 int
+	cpus                     float64
+	maxmem, maxswap, maxdisk int64
+}
+
+// touch forgets what was worked out from the options.
+func (f *conf) touch() { f.digest, f.facts = "", nil }
 
 type snapshot struct {
 	name, description, parent string
@@ -27,7 +39,7 @@ func newConf() *conf { return &conf{opts: map[string]string{}} }
 
 // set stores an option; an empty value removes it.
 func (f *conf) set(k, v string) {
-	f.digest = ""
+	f.touch()
 	if v == "" {
 		delete(f.opts, k)
 		return
@@ -36,7 +48,7 @@ func (f *conf) set(k, v string) {
 }
 
 func (f *conf) setPending(k, v string) {
-	f.digest = ""
+	f.touch()
 	if f.pending == nil {
 		f.pending = map[string]string{}
 	}
@@ -45,7 +57,7 @@ func (f *conf) setPending(k, v string) {
 }
 
 func (f *conf) deletePending(k string) {
-	f.digest = ""
+	f.touch()
 	if f.gone == nil {
 		f.gone = map[string]bool{}
 	}
@@ -53,7 +65,7 @@ func (f *conf) deletePending(k string) {
 }
 
 func (f *conf) revert(k string) {
-	f.digest = ""
+	f.touch()
 	delete(f.pending, k)
 	delete(f.gone, k)
 }
@@ -67,7 +79,8 @@ func (f *conf) apply() {
 	for k, v := range f.pending {
 		f.set(k, v)
 	}
-	f.pending, f.gone, f.digest = nil, nil, ""
+	f.pending, f.gone = nil, nil
+	f.touch()
 }
 
 func (f *conf) copyOpts() map[string]string {

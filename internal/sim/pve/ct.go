@@ -2,6 +2,7 @@ package pve
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,11 +31,9 @@ type ct struct {
 
 // vmStat is what pvestatd reports about a container.
 type vmStat struct {
-	status, name, tags string
-	template           bool
-	uptime             int64
-	cpus               float64
-	maxmem, maxdisk    int64
+	status string
+	uptime int64
+	facts
 }
 
 func (t *ct) lock() string    { return t.conf.opts["lock"] }
@@ -100,8 +99,18 @@ func (c *Cluster) sorted() []*ct {
 	for _, t := range c.cts {
 		out = append(out, t)
 	}
-	sortBy(out, func(a, b *ct) bool { return a.vmid < b.vmid })
+	slices.SortFunc(out, func(a, b *ct) int { return a.vmid - b.vmid })
 	return out
+}
+
+// facts are worked out when they are asked for and kept until the
+// configuration changes.
+func (t *ct) facts() *facts {
+	if t.conf.facts == nil {
+		t.conf.facts = &facts{name: t.hostname(), tags: t.conf.opts["tags"], template: bit(t.template()), cpus: t.cpus(),
+			maxmem: t.memory("memory"), maxswap: t.memory("swap"), maxdisk: t.disk()}
+	}
+	return t.conf.facts
 }
 
 // cpus is how many a container may use; on a node of two unless it says less.

@@ -193,7 +193,7 @@ func dropSnapshot(r *call) (any, error) {
 			if k.conf.opts["parent"] == name {
 				k.conf.set("parent", s.parent)
 			}
-			k.conf.digest = ""
+			k.conf.touch()
 			t.after(t.timing.Disk, t.done)
 		})
 	})

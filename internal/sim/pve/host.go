@@ -41,7 +41,7 @@ type Template = Container
 
 // AddStorage adds a storage.
 func (c *Cluster) AddStorage(s Storage) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	if s.Type == "" {
 		s.Type = "zfspool"
@@ -78,7 +78,7 @@ func (c *Cluster) AddStorage(s Storage) {
 // AddResourcePool adds a resource pool with its members: VMIDs and storages.
 // "a/b" is a pool in pool "a".
 func (c *Cluster) AddResourcePool(name string, members ...any) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	if c.pools[name] == nil {
 		c.pools[name] = &pool{id: name}
@@ -101,7 +101,7 @@ func (c *Cluster) AddResourcePool(name string, members ...any) {
 
 // AddRole adds a role with privileges, each argument a list of them.
 func (c *Cluster) AddRole(name string, privs ...string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	for _, l := range privs {
 		for _, p := range splitList(l) {
@@ -115,7 +115,7 @@ func (c *Cluster) AddRole(name string, privs ...string) {
 
 // AddUser adds a user, "name@realm", in groups.
 func (c *Cluster) AddUser(id string, groups ...string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	c.user(id).groups = groups
 }
@@ -131,14 +131,14 @@ func (c *Cluster) user(id string) *user {
 
 // SetPassword lets a user log in with a password.
 func (c *Cluster) SetPassword(id, password string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	c.user(id).password = password
 }
 
 // AddToken makes an API token, "user@realm!name", and returns its secret.
 func (c *Cluster) AddToken(id string, privsep bool) (secret string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	owner, name, ok := strings.Cut(id, "!")
 	if !ok {
@@ -151,7 +151,7 @@ func (c *Cluster) AddToken(id string, privsep bool) (secret string) {
 
 // SetTokenSecret replaces a token's secret.
 func (c *Cluster) SetTokenSecret(id, secret string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	if _, t := c.access.tokenOf(id); t != nil {
 		t.secret = secret
@@ -161,7 +161,7 @@ func (c *Cluster) SetTokenSecret(id, secret string) {
 // SetACL grants a role at a path to users, tokens ("user@realm!name") or
 // groups ("@name").
 func (c *Cluster) SetACL(path, role string, propagate bool, who ...string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	if _, ok := c.access.roles[role]; !ok {
 		panic("pve: no such role " + role)
@@ -173,7 +173,7 @@ func (c *Cluster) SetACL(path, role string, propagate bool, who ...string) {
 
 // RevokeACL takes a role at a path away.
 func (c *Cluster) RevokeACL(path, role string, who ...string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	for _, w := range who {
 		c.access.revoke(path, role, w)
@@ -182,14 +182,14 @@ func (c *Cluster) RevokeACL(path, role string, who ...string) {
 
 // AddContainer puts a container there, stopped or, with Running, booted.
 func (c *Cluster) AddContainer(k Container) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	c.add(k, "vm")
 }
 
 // AddTemplate puts a template there.
 func (c *Cluster) AddTemplate(k Template) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	k.Config = copyMap(k.Config)
 	k.Config["template"] = "1"
@@ -258,7 +258,7 @@ func (c *Cluster) ownVolumes(t *ct, storage, kind string) {
 
 // Container is a container as root sees it now.
 func (c *Cluster) Container(vmid int) (Container, bool) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	t := c.cts[vmid]
 	if t == nil {
@@ -269,7 +269,7 @@ func (c *Cluster) Container(vmid int) (Container, bool) {
 
 // Containers are all containers as root sees them now, by VMID.
 func (c *Cluster) Containers() []Container {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	out := make([]Container, 0, len(c.cts))
 	for _, t := range c.sorted() {
@@ -290,7 +290,7 @@ func (c *Cluster) snapshot(t *ct) Container {
 
 // Volumes are the volume ids on a storage, sorted.
 func (c *Cluster) Volumes(storage string) []string {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	out := []string{}
 	if s := c.storages[storage]; s != nil {
@@ -305,7 +305,7 @@ func (c *Cluster) Volumes(storage string) []string {
 // SetOption sets an option in a container's file, as an editor would: even
 // the lock.
 func (c *Cluster) SetOption(vmid int, key, value string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	if t := c.cts[vmid]; t != nil {
 		t.conf.set(key, value)

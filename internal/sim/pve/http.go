@@ -70,7 +70,7 @@ const (
 
 // serve answers one request that came to a node.
 func (c *Cluster) serve(w http.ResponseWriter, req *http.Request, at string) {
-	c.mu.Lock()
+	c.enter()
 	n := c.nodes[at]
 	answers := n != nil && n.up && n.proxy
 	c.mu.Unlock()
@@ -114,7 +114,7 @@ func (r *call) run(segments []string, format string) (result any, err error) {
 	if format != "json" && format != "extjs" {
 		return nil, &refusal{code: http.StatusNotImplemented, message: "no formatter for uri " + path + ", " + format, plain: true, bare: true}
 	}
-	r.c.mu.Lock()
+	r.c.enter()
 	defer r.c.mu.Unlock()
 	defer r.yield()
 	return r.dispatch(path, segments)

@@ -51,11 +51,9 @@ var calm = pressure{"0.00", "0.00", "0.00", "0.00", "0.00", "0.00"}
 
 // row is the live status of a container.
 func (c *Cluster) row(t *ct) vmRow {
-	v := vmRow{VMID: t.vmid, Name: t.hostname(), Status: c.status(t), Type: "lxc", Lock: t.lock(), Tags: t.conf.opts["tags"],
-		CPUs: t.cpus(), MaxMem: t.memory("memory"), MaxSwap: t.memory("swap"), MaxDisk: t.disk()}
-	if t.template() {
-		v.Template = 1
-	}
+	f := t.facts()
+	v := vmRow{VMID: t.vmid, Name: f.name, Status: c.status(t), Type: "lxc", Lock: t.lock(), Tags: f.tags, Template: f.template,
+		CPUs: f.cpus, MaxMem: f.maxmem, MaxSwap: f.maxswap, MaxDisk: f.maxdisk}
 	if t.booted && !t.dying {
 		v.Uptime, v.PID = c.uptime(t), t.pid
 		v.Mem, v.Disk, v.CPU = 24<<20, 207<<20, 0.01
@@ -133,24 +131,47 @@ func (c *Cluster) dirty() {
 }
 
 func (c *Cluster) stat(t *ct) *vmStat {
-	return &vmStat{status: c.status(t), name: t.hostname(), template: t.template(), tags: t.conf.opts["tags"], uptime: c.uptime(t),
-		cpus: t.cpus(), maxmem: t.memory("memory"), maxdisk: t.disk()}
+	return &vmStat{status: c.status(t), uptime: c.uptime(t), facts: *t.facts()}
+}
+
+// resource is a container in /cluster/resources and among the members of a
+// resource pool.
+type resource struct {
+	ID     string `json:"id"`
+	VMID   int    `json:"vmid"`
+	Node   string `json:"node"`
+	Type   string `json:"type"`
+	Status string `json:"status"`
+	Pool   string `json:"pool,omitempty"`
+	Lock   string `json:"lock,omitempty"`
+	Tags   string `json:"tags,omitempty"`
+	*reported
+}
+
+// reported is what comes from pvestatd.
+type reported struct {
+	Name      string  `json:"name"`
+	Template  int     `json:"template"`
+	Uptime    int64   `json:"uptime"`
+	MaxCPU    float64 `json:"maxcpu"`
+	MaxMem    int64   `json:"maxmem"`
+	MaxDisk   int64   `json:"maxdisk"`
+	CPU       float64 `json:"cpu"`
+	Mem       int64   `json:"mem"`
+	Disk      int64   `json:"disk"`
+	DiskRead  int64   `json:"diskread"`
+	DiskWrite int64   `json:"diskwrite"`
+	MemHost   int64   `json:"memhost"`
+	NetIn     int64   `json:"netin"`
+	NetOut    int64   `json:"netout"`
 }
 
 // resourceRow is a container in /cluster/resources: what pmxcfs knows is
 // live, what pvestatd reports is as old as its round, and a container it has
 // not seen is "unknown" and has no name.
-func (c *Cluster) resourceRow(t *ct, pool string) map[string]any {
-	e := map[string]any{"id": "lxc/" + strconv.Itoa(t.vmid), "vmid": t.vmid, "node": t.node, "type": "lxc", "status": "unknown"}
-	if pool != "" {
-		e["pool"] = pool
-	}
-	if l := t.lock(); l != "" {
-		e["lock"] = l
-	}
-	if tags := t.conf.opts["tags"]; tags != "" {
-		e["tags"] = tags
-	}
+func (c *Cluster) resourceRow(t *ct, pool string) resource {
+	e := resource{ID: "lxc/" + strconv.Itoa(t.vmid), VMID: t.vmid, Node: t.node, Type: "lxc", Status: "unknown", Pool: pool,
+		Lock: t.lock(), Tags: t.facts().tags}
 	s := t.stat
 	if c.timing.StatusLag <= 0 {
 		s = c.stat(t)
@@ -158,16 +179,10 @@ func (c *Cluster) resourceRow(t *ct, pool string) map[string]any {
 	if s == nil || !c.nodes[t.node].up {
 		return e
 	}
-	for _, k := range []string{"cpu", "disk", "diskread", "diskwrite", "mem", "memhost", "netin", "netout"} {
-		e[k] = 0
-	}
-	e["status"], e["name"], e["uptime"], e["maxcpu"], e["maxmem"], e["maxdisk"] = s.status, s.name, s.uptime, s.cpus, s.maxmem, s.maxdisk
-	e["template"] = 0
-	if s.template {
-		e["template"] = 1
-	}
+	e.Status = s.status
+	e.reported = &reported{Name: s.name, Template: s.template, Uptime: s.uptime, MaxCPU: s.cpus, MaxMem: s.maxmem, MaxDisk: s.maxdisk}
 	if s.status == "running" {
-		e["mem"], e["disk"], e["cpu"] = 24<<20, 207<<20, 0.01
+		e.Mem, e.Disk, e.CPU = 24<<20, 207<<20, 0.01
 	}
 	return e
 }
@@ -175,7 +190,7 @@ func (c *Cluster) resourceRow(t *ct, pool string) map[string]any {
 // resources lists what the caller may see.
 func resources(r *call) (any, error) {
 	c, kind := r.c, r.str("type")
-	out := []map[string]any{}
+	out := []any{}
 	if kind == "" {
 		for _, p := range sortedKeys(c.pools) {
 			if c.may(r.who, "/pool/"+p, privBits["Pool.Audit"], false) {
@@ -201,7 +216,9 @@ func resources(r *call) (any, error) {
 		}
 	}
 	if kind == "" || kind == "storage" {
-		out = append(out, r.storageResources()...)
+		for _, e := range r.storageResources() {
+			out = append(out, e)
+		}
 	}
 	if kind == "" || kind == "sdn" {
 		for _, n := range c.names {

@@ -86,7 +86,7 @@ func (c *Cluster) unlock(name string) {
 // its path, or "file-user_cfg", or "storage-NAME" of a shared storage. It
 // reports whether the lock was free.
 func (c *Cluster) Hold(name string, d time.Duration) bool {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	if !c.free(name) {
 		return false

@@ -3,7 +3,7 @@ package pve
 // StopNode cuts a node's power: its containers stop, its workers are gone, and
 // what they had locked in configurations stays locked.
 func (c *Cluster) StopNode(name string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	c.stopNode(c.nodes[name])
 }
@@ -26,7 +26,7 @@ func (c *Cluster) stopNode(n *node) {
 
 // StartNode gives a node its power back. No container starts by itself.
 func (c *Cluster) StartNode(name string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	c.startNode(c.nodes[name])
 }
@@ -38,7 +38,7 @@ func (c *Cluster) startNode(n *node) {
 
 // RebootNode is StopNode, and StartNode after Timing.Restart.
 func (c *Cluster) RebootNode(name string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	n := c.nodes[name]
 	c.stopNode(n)
@@ -49,7 +49,7 @@ func (c *Cluster) RebootNode(name string) {
 // runs in the daemon answers 596 once and 595 from then on, while pveproxy
 // still answers the rest.
 func (c *Cluster) StopDaemon(name string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	c.stopDaemon(c.nodes[name], 0)
 }
@@ -66,7 +66,7 @@ func (c *Cluster) stopDaemon(n *node, spare float64) {
 
 // StartDaemon starts it again.
 func (c *Cluster) StartDaemon(name string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	c.nodes[name].daemon = true
 }
@@ -74,7 +74,7 @@ func (c *Cluster) StartDaemon(name string) {
 // RestartDaemon is "systemctl restart pvedaemon": the daemon is away for
 // Timing.Restart, and each of its workers either finishes or is interrupted.
 func (c *Cluster) RestartDaemon(name string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	n := c.nodes[name]
 	c.stopDaemon(n, 0.5)
@@ -83,21 +83,21 @@ func (c *Cluster) RestartDaemon(name string) {
 
 // StopProxy stops a node's pveproxy: connections to it fail.
 func (c *Cluster) StopProxy(name string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	c.nodes[name].proxy = false
 }
 
 // StartProxy starts it again.
 func (c *Cluster) StartProxy(name string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	c.nodes[name].proxy = true
 }
 
 // Tasks are the UPIDs of a node's tasks that still run.
 func (c *Cluster) Tasks(name string) []string {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	var out []string
 	for _, t := range c.nodes[name].tasks {

@@ -8,12 +8,12 @@ type pool struct {
 }
 
 // members are the containers and storages of a pool that the caller may see.
-func (r *call) members(id string) []map[string]any {
-	out := []map[string]any{}
+func (r *call) members(id string) []any {
+	out := []any{}
 	for _, t := range r.c.sorted() {
 		if r.c.member[t.vmid] == id && r.c.may(r.who, vmPath(t.vmid), privBits["VM.Audit"], false) {
 			e := r.c.resourceRow(t, "")
-			delete(e, "lock")
+			e.Lock = ""
 			out = append(out, e)
 		}
 	}

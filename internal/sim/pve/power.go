@@ -254,7 +254,7 @@ func suspend(r *call) (any, error) {
 
 // PowerOff is the container's init powering off by itself.
 func (c *Cluster) PowerOff(vmid int) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	if t := c.cts[vmid]; t != nil && t.booted {
 		c.halt(t, "")

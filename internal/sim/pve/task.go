@@ -189,7 +189,7 @@ func (t *task) kill() {
 
 // KillWorker kills a task's worker process (SIGKILL).
 func (c *Cluster) KillWorker(upid string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	if t := c.tasks[upid]; t != nil {
 		t.kill()
@@ -199,7 +199,7 @@ func (c *Cluster) KillWorker(upid string) {
 // FailNext makes the next task of that type ("vzclone") fail with that text.
 // Several calls queue up.
 func (c *Cluster) FailNext(kind, exitstatus string) {
-	c.mu.Lock()
+	c.enter()
 	defer c.mu.Unlock()
 	c.failNext[kind] = append(c.failNext[kind], exitstatus)
 }

@@ -1,6 +1,10 @@
 package pve
 
-import "time"
+import (
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/sim/stage"
+)
 
 // wakeup is a request that may go on.
 type wakeup struct {
@@ -29,8 +33,13 @@ func (r *call) wait(begin func(got func(ok bool))) bool {
 	}
 	r.yield()
 	r.c.mu.Unlock()
-	ok = <-ch
-	r.c.mu.Lock()
+	select {
+	case ok = <-ch:
+		r.c.mu.Lock()
+	case <-r.c.closed:
+		r.c.mu.Lock() // for those who gave it up to wait
+		stage.Hangup()
+	}
 	r.woken = true
 	return ok
 }
