@@ -61,7 +61,7 @@ var known = []struct {
 
 // refusal makes an error of an answer that is not a success.
 func refusal(class class, status int, h http.Header, body []byte, secret string) *Error {
-	e := &Error{Status: status, Message: message(body, secret), Needs: h.Get("X-Accepted-GitHub-Permissions")}
+	e := &Error{Status: status, Message: message(body, secret), Needs: clean(h.Get("X-Accepted-GitHub-Permissions"), secret)}
 	e.kind = kind(class, status)
 	if e.Message == "" {
 		e.Message = http.StatusText(status)

@@ -148,16 +148,10 @@ func fleetJob(j *github.WorkflowJob, repo string) (fleet.Job, error) {
 	return job, nil
 }
 
-// Repositories lists the repositories whose jobs may reach runners of scope:
-// those of the installation that covers it, without the archived and disabled
-// ones, which run no jobs.
+// Repositories lists the repositories whose jobs may reach runners of scope,
+// as GitHub spells them: those of the installation that covers it, without the
+// archived and disabled ones, which run no jobs.
 func (c *Client) Repositories(ctx context.Context, scope fleet.Scope) ([]string, error) {
-	if scope.Repo() {
-		if err := checkScope(scope); err != nil {
-			return nil, err
-		}
-		return []string{string(scope)}, nil
-	}
 	found, err := c.repositories(ctx, scope)
 	if err != nil {
 		return nil, fmt.Errorf("list repositories of %s: %w", scope, err)
@@ -168,11 +162,16 @@ func (c *Client) Repositories(ctx context.Context, scope fleet.Scope) ([]string,
 			names = append(names, r.GetFullName())
 		}
 	}
+	if scope.Repo() && len(names) == 0 {
+		return nil, fmt.Errorf("list repositories of %s: it is archived, disabled or renamed: %w", scope, fleet.ErrNotFound)
+	}
 	return names, nil
 }
 
+// repositories lists what the token for the runners of scope reaches: for a
+// repository that is itself alone.
 func (c *Client) repositories(ctx context.Context, scope fleet.Scope) (found []*github.Repository, err error) {
-	err = c.as(ctx, scope, read, readJobs, func(ctx context.Context) (err error) {
+	err = c.as(ctx, scope, read, runners(scope), func(ctx context.Context) (err error) {
 		found, err = walk((*github.Repository).GetID, func(page github.ListOptions) ([]*github.Repository, int, *github.Response, error) {
 			got, resp, err := c.gh.Apps.ListRepos(ctx, &page)
 			if err != nil {

@@ -182,8 +182,18 @@ func TestRepositoriesOfAnInstallationAreListed(t *testing.T) {
 		if slices.Sort(got); err != nil || cmp.Diff(want, got) != "" {
 			t.Errorf("got %d %v %v, want %d", len(got), got, err, len(want))
 		}
-		if got, err := f.c.Repositories(t.Context(), "acme/app"); err != nil || cmp.Diff([]string{"acme/app"}, got) != "" {
-			t.Errorf("got %v %v, want the repository itself", got, err)
+		requests := f.rec.Count("GET", "/installation/repositories")
+		if got, err := f.c.Repositories(t.Context(), "Acme/App"); err != nil || cmp.Diff([]string{"acme/app"}, got) != "" {
+			t.Errorf("got %v %v, want the repository itself as GitHub spells it", got, err)
+		}
+		if n := f.rec.Count("GET", "/installation/repositories") - requests; n != 1 {
+			t.Errorf("one repository took %d requests, want one", n)
+		}
+		fault := stage.Fault{Code: 200, Reason: "OK", Header: http.Header{"Content-Type": {"application/json"}},
+			Body: `{"total_count":1,"repositories":[{"id":1,"full_name":"acme/app","archived":true}]}`}
+		f.faults(on("GET", "/installation/repositories", fault))
+		if got, err := f.c.Repositories(t.Context(), "acme/app"); !errors.Is(err, fleet.ErrNotFound) {
+			t.Errorf("archived: got %v %v, want %v", got, err, fleet.ErrNotFound)
 		}
 	})
 }

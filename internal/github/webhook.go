@@ -78,8 +78,7 @@ func verify(secret fleet.Secret, signature string, body []byte) error {
 	return nil
 }
 
-// payload is what all events have in common, and the parts of the two that
-// are read.
+// payload is what all events have in common, and the job of one.
 type payload struct {
 	Action       string `json:"action"`
 	Installation struct {
@@ -89,8 +88,6 @@ type payload struct {
 		FullName string `json:"full_name"`
 	} `json:"repository"`
 	WorkflowJob json.RawMessage `json:"workflow_job"`
-	Ref         string          `json:"ref"`
-	After       string          `json:"after"`
 }
 
 func parseDelivery(guid, event string, body []byte) (Delivery, error) {
@@ -113,12 +110,27 @@ func parseDelivery(guid, event string, body []byte) (Delivery, error) {
 		}
 		d.Job = &job
 	case "push":
-		if p.Ref == "" {
-			return Delivery{}, fmt.Errorf("push: ref: missing: %w", ErrMalformed)
+		push, err := parsePush(body)
+		if err != nil {
+			return Delivery{}, err
 		}
-		d.Push = &Push{Ref: p.Ref, Commit: p.After}
+		d.Push = &push
 	}
 	return d, nil
+}
+
+func parsePush(body []byte) (Push, error) {
+	var p struct {
+		Ref   string `json:"ref"`
+		After string `json:"after"`
+	}
+	if err := json.Unmarshal(body, &p); err != nil {
+		return Push{}, fmt.Errorf("push: %s: %w", where(err), ErrMalformed)
+	}
+	if p.Ref == "" {
+		return Push{}, fmt.Errorf("push: ref: missing: %w", ErrMalformed)
+	}
+	return Push{Ref: p.Ref, Commit: p.After}, nil
 }
 
 // job reads the workflow_job by its status: an action of "queued" comes with
