@@ -20,6 +20,7 @@ type trial struct {
 	t      *rapid.T
 	d      dice
 	calm   bool           // no more faults
+	bad    int            // faults so far
 	queued int            // jobs so far
 	given  map[JobID]bool // to a runner
 }
@@ -52,6 +53,7 @@ func (w *trial) chance(k Kind, _ *Runner) fate {
 	if w.calm || w.d.mostly("fault", 5) {
 		return well
 	}
+	w.bad++
 	if k == Launch {
 		return one(w.d, "fate", fails, halves, hangs, refused)
 	}
@@ -127,6 +129,7 @@ func (w *trial) burst() {
 
 // trouble is one of what happens to a world from outside.
 func (w *trial) trouble() {
+	w.bad++
 	names := w.observed().Runners
 	if len(names) == 0 {
 		return
@@ -223,6 +226,13 @@ func (w *trial) verify() {
 		if fits && j.Status != Completed {
 			w.t.Errorf("job %d %v is %s: %s", j.ID, j.Labels, j.Status, Explain(w.want, w.observed(), w.now, j.ID))
 		}
+	}
+	spares := 0
+	for _, q := range w.want.Pools {
+		spares += q.Spare
+	}
+	if most := 2*(w.queued+w.bad) + (1+w.bad)*spares + w.evicted; w.clones > most {
+		w.t.Errorf("%d clones for %d jobs, %d faults, %d spares and %d evictions", w.clones, w.queued, w.bad, spares, w.evicted)
 	}
 	left := map[string]int{}
 	for _, r := range w.runners {

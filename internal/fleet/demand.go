@@ -217,10 +217,10 @@ func (p *pass) launch(q *pool, j *Job) bool {
 		switch {
 		case h != nil && h.Node != "":
 			q.stuck = append(q.stuck, r)
-			q.barred = cmp.Or(q.barred, fmt.Sprintf("pool %s launches nothing on %s until %s: %s", q.Name, h.Node, clock(h.Until), h.Reason))
+			q.barred = cmp.Or(q.barred, h.launches(q))
 		case h != nil:
 			q.later = append(q.later, r)
-			q.held = cmp.Or(q.held, fmt.Sprintf("pool %s launches nothing until %s: %s", q.Name, clock(h.Until), h.Reason))
+			q.held = cmp.Or(q.held, h.launches(q))
 		case !p.room.start(r.Node):
 			q.later = append(q.later, r)
 			q.held = cmp.Or(q.held, fmt.Sprintf("node %s has as many tasks at work as it may", r.Node))

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -182,6 +183,15 @@ func (p *pass) hold(k Kind, q *pool, node string) *Hold {
 func (h *Hold) forbids(k Kind, q *pool, node string) bool {
 	return (h.Kind == None || h.Kind == k) && (h.Pool == "" || h.Pool == q.Name) &&
 		(h.Node == "" || h.Node == node) && (h.Scope == "" || h.Scope == q.Scope)
+}
+
+// launches says what a hold on launches means.
+func (h *Hold) launches(q *pool) string {
+	on := ""
+	if h.Node != "" {
+		on = " on " + h.Node
+	}
+	return fmt.Sprintf("pool %s launches nothing%s until %s: %s", q.Name, on, clock(h.Until), h.Reason)
 }
 
 func (h *Hold) outweighs(o *Hold) bool {

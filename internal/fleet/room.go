@@ -201,7 +201,8 @@ func (m *room) lacks(b *books, q *pool, t *Template) reason {
 	return nil
 }
 
-// bars says what forbids a clone of t for longer than a task takes.
+// bars says what forbids a clone of t for longer than a task takes. On a node
+// that nothing is launched on, one clone after the other would be made in vain.
 func (p *pass) bars(q *pool, t *Template) reason {
 	if !p.room.online[t.Node] {
 		return func() string { return fmt.Sprintf("node %s is offline", t.Node) }
@@ -210,6 +211,9 @@ func (p *pass) bars(q *pool, t *Template) reason {
 		return func() string {
 			return fmt.Sprintf("pool %s clones nothing on %s until %s: %s", q.Name, t.Node, clock(h.Until), h.Reason)
 		}
+	}
+	if h := p.hold(Launch, q, t.Node); h != nil && h.Node != "" {
+		return func() string { return h.launches(q) }
 	}
 	return nil
 }

@@ -138,6 +138,13 @@ func (c check) clone(a Action) {
 		c.fail(a, "%d clones of one replica", clones)
 	}
 	c.held(a, Clone)
+	for _, h := range c.have.Holds {
+		if h.Kind == Launch && h.Node == a.Node && h.Pool == a.Pool && h.Scope == "" && h.Until.After(noon) {
+			if !slices.ContainsFunc(c.have.Holds, func(o Hold) bool { return o.Node == "" && o.Until.After(noon) }) {
+				c.fail(a, "it could not be launched there: %+v", h)
+			}
+		}
+	}
 }
 
 func (c check) held(a Action, k Kind) {

@@ -76,6 +76,8 @@ func (p *player) setRunner(words []string) error {
 			r.Container = Container(max(0, slices.Index(containerNames[:], v)))
 		case key == "registration":
 			r.Registration = Registration(max(0, slices.Index(registrationNames[:], v)))
+		case key == "retry":
+			r.Retry = p.begin.Add(span(v))
 		case key == "pool":
 			r.Pool = v
 		case key == "node":

@@ -193,7 +193,11 @@ func (w *world) spend(r *Runner, cause string) {
 const holdFor = 20 * time.Second
 
 func (w *world) hold(k Kind, r *Runner, why string) {
-	w.holds = append(w.holds, Hold{Kind: k, Pool: r.Pool, Until: w.now.Add(holdFor), Reason: why})
+	h := Hold{Kind: k, Pool: r.Pool, Until: w.now.Add(holdFor), Reason: why}
+	if k == Clone {
+		h.Node = r.Node
+	}
+	w.holds = append(w.holds, h)
 }
 
 func (w *world) cloned(r *Runner, how fate) {
