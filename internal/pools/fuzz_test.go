@@ -36,6 +36,9 @@ func FuzzParse(f *testing.F) {
 		if data, err := diags.MarshalJSON(); err != nil || !utf8.Valid(data) {
 			t.Errorf("marshal: %v", err)
 		}
+		if strings.Contains(diags.Error(), fault) {
+			t.Error(diags.Error())
+		}
 		if diags.HasErrors() {
 			if len(got.Pools) > 0 || diags.Error() == "" {
 				t.Errorf("errors %q come with pools %v", diags.Error(), got.Pools)

@@ -105,7 +105,7 @@ func tooDeep(tokens hclsyntax.Tokens) *hcl.Range {
 			depth -= top.operators + 1
 			open = open[:len(open)-1]
 		case slices.Contains(recursive, t.Type):
-			if t.Type == hclsyntax.TokenStar && tokens[i-1].Type == hclsyntax.TokenOBrack {
+			if t.Type == hclsyntax.TokenStar && i > 0 && tokens[i-1].Type == hclsyntax.TokenOBrack {
 				top = &open[len(open)-2] // of [*]: what nests is the splat, not its bracket
 			}
 			top.operators++

@@ -17,7 +17,20 @@ func Parse(files map[string][]byte) (fleet.Desired, Diagnostics) {
 	return desired, newDiagnostics(diags, files)
 }
 
-func parse(files map[string][]byte) (fleet.Desired, hcl.Diagnostics) {
+// fault is the summary of a panic, which would be a defect of ours or HCL's.
+const fault = "Internal fault"
+
+func parse(files map[string][]byte) (desired fleet.Desired, diags hcl.Diagnostics) {
+	defer func() {
+		if p := recover(); p != nil { // the daemon goes on with what it has
+			desired, diags = fleet.Desired{}, hcl.Diagnostics{problem(nil, fault,
+				"These files make the parser fail, which is a defect of dayfly: %v. Please report it.", p)}
+		}
+	}()
+	return read(files)
+}
+
+func read(files map[string][]byte) (fleet.Desired, hcl.Diagnostics) {
 	if diags := guard(files); diags.HasErrors() {
 		return fleet.Desired{}, diags
 	}
