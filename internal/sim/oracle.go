@@ -38,8 +38,8 @@ func (w *World) note(format string, args ...any) {
 }
 
 // Violations is every promise broken so far: a live job killed, a JIT config
-// used by two containers, an act on a container of somebody else or on a
-// template.
+// used by two containers, a VMID held by two, an act on a container of somebody
+// else or on a template.
 func (w *World) Violations() []string {
 	w.follow()
 	w.mu.Lock()
@@ -120,6 +120,9 @@ func (w *World) follow() {
 
 func (w *World) followEvent(e pve.Event) {
 	if e.Kind == "create" || e.Kind == "clone" {
+		if maker, held := w.made[e.VMID]; held {
+			w.note("VMID %d is held by two: %s made it again after %s", e.VMID, e.Who, orHost(maker))
+		}
 		w.made[e.VMID] = e.Who
 		w.tally.Clones++
 		return

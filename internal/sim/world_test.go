@@ -212,6 +212,16 @@ func TestTheOracleSeesBrokenPromises(t *testing.T) {
 	}
 }
 
+func TestAVMIDHeldByTwoIsSeen(t *testing.T) {
+	w := New(Config{})
+	for _, kind := range []string{"clone", "destroy", "clone", "clone"} {
+		w.followEvent(pve.Event{Kind: kind, VMID: 20000, Who: "someone"})
+	}
+	if got := w.Violations(); len(got) != 1 || !strings.Contains(got[0], "VMID 20000 is held by two") {
+		t.Errorf("violations: got %v, want one, of the third clone", got)
+	}
+}
+
 func TestCollisionsAreCounted(t *testing.T) {
 	cfg := Config{PVE: pve.Config{Timing: pve.Timing{Clone: time.Minute}}}
 	play(t, cfg, nil, func(t *testing.T, h *hand) {
