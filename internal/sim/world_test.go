@@ -143,61 +143,64 @@ func TestASecondStartRefusesTheConfig(t *testing.T) {
 	})
 }
 
+// promises are ways to break one, and ways that only look like it.
+var promises = map[string]struct {
+	cfg  Config
+	do   func(*hand)
+	want string // in the only violation; empty: there is none
+}{
+	"live job killed": {Config{}, func(h *hand) {
+		h.queue(time.Hour)
+		h.run(20000)
+		settle(time.Minute)
+		_ = h.proxmox(http.MethodPost, lxc(20000)+"/status/stop")
+	}, "was killed after 1m0s: container 20000"},
+	"live job shut down": {Config{}, func(h *hand) {
+		h.queue(time.Hour)
+		h.run(20000)
+		settle(time.Minute)
+		_ = h.proxmox(http.MethodPost, lxc(20000)+"/status/shutdown")
+	}, "was killed"},
+	"live job at its hard timeout": {Config{JobTimeout: func(string) time.Duration { return time.Minute }}, func(h *hand) {
+		h.queue(time.Hour)
+		h.run(20000)
+		settle(time.Minute)
+		_ = h.proxmox(http.MethodPost, lxc(20000)+"/status/stop")
+	}, ""},
+	"node lost": {Config{}, func(h *hand) {
+		h.queue(time.Hour)
+		h.run(20000)
+		settle(time.Minute)
+		h.w.Proxmox.RebootNode("pve")
+	}, ""},
+	"idle runner stopped": {Config{}, func(h *hand) {
+		h.run(20000)
+		_ = h.proxmox(http.MethodPost, lxc(20000)+"/status/stop")
+	}, ""},
+	"one JIT config for two": {Config{}, func(h *hand) {
+		config := h.run(20000)
+		if err := h.clone(20001); err != nil {
+			h.t.Fatal(err)
+		}
+		if err := h.launch(20001, config); err != nil {
+			h.t.Fatal(err)
+		}
+	}, "used by two containers: 20000 (dayfly-20000) and 20001"},
+	"container of another": {Config{}, func(h *hand) {
+		h.w.Proxmox.AddContainer(pve.Container{VMID: 101, Storage: pve.LabStorage})
+		_ = h.proxmox(http.MethodPost, lxc(101)+"/status/stop")
+	}, "container 101 on pve, which the host made"},
+	"template destroyed": {Config{}, func(h *hand) {
+		_ = h.proxmox(http.MethodDelete, lxc(template))
+	}, "DELETE  of container 9000"},
+	"no template cloned": {Config{}, func(h *hand) {
+		h.w.Proxmox.AddContainer(pve.Container{VMID: 101, Storage: pve.LabStorage})
+		_ = h.proxmox(http.MethodPost, lxc(101)+"/clone", "newid", "20000")
+	}, "which is not a template"},
+}
+
 func TestTheOracleSeesBrokenPromises(t *testing.T) {
-	for broken, c := range map[string]struct {
-		cfg  Config
-		do   func(*hand)
-		want string // in the only violation; empty: there is none
-	}{
-		"live job killed": {Config{}, func(h *hand) {
-			h.queue(time.Hour)
-			h.run(20000)
-			settle(time.Minute)
-			_ = h.proxmox(http.MethodPost, lxc(20000)+"/status/stop")
-		}, "was killed after 1m0s: container 20000"},
-		"live job shut down": {Config{}, func(h *hand) {
-			h.queue(time.Hour)
-			h.run(20000)
-			settle(time.Minute)
-			_ = h.proxmox(http.MethodPost, lxc(20000)+"/status/shutdown")
-		}, "was killed"},
-		"live job at its hard timeout": {Config{JobTimeout: func(string) time.Duration { return time.Minute }}, func(h *hand) {
-			h.queue(time.Hour)
-			h.run(20000)
-			settle(time.Minute)
-			_ = h.proxmox(http.MethodPost, lxc(20000)+"/status/stop")
-		}, ""},
-		"node lost": {Config{}, func(h *hand) {
-			h.queue(time.Hour)
-			h.run(20000)
-			settle(time.Minute)
-			h.w.Proxmox.RebootNode("pve")
-		}, ""},
-		"idle runner stopped": {Config{}, func(h *hand) {
-			h.run(20000)
-			_ = h.proxmox(http.MethodPost, lxc(20000)+"/status/stop")
-		}, ""},
-		"one JIT config for two": {Config{}, func(h *hand) {
-			config := h.run(20000)
-			if err := h.clone(20001); err != nil {
-				h.t.Fatal(err)
-			}
-			if err := h.launch(20001, config); err != nil {
-				h.t.Fatal(err)
-			}
-		}, "used by two containers: 20000 (dayfly-20000) and 20001"},
-		"container of another": {Config{}, func(h *hand) {
-			h.w.Proxmox.AddContainer(pve.Container{VMID: 101, Storage: pve.LabStorage})
-			_ = h.proxmox(http.MethodPost, lxc(101)+"/status/stop")
-		}, "container 101 on pve, which the host made"},
-		"template destroyed": {Config{}, func(h *hand) {
-			_ = h.proxmox(http.MethodDelete, lxc(template))
-		}, "DELETE  of container 9000"},
-		"no template cloned": {Config{}, func(h *hand) {
-			h.w.Proxmox.AddContainer(pve.Container{VMID: 101, Storage: pve.LabStorage})
-			_ = h.proxmox(http.MethodPost, lxc(101)+"/clone", "newid", "20000")
-		}, "which is not a template"},
-	} {
+	for broken, c := range promises {
 		play(t, c.cfg, nil, func(t *testing.T, h *hand) {
 			c.do(h)
 			settle(time.Second)
