@@ -41,8 +41,9 @@ fuzz: ## run every fuzz test for FUZZTIME (30s) each
 		done || exit 1; \
 	done
 
-soak: ## run WORLDS (10000) random worlds of the whole daemon
-	DAYFLY_WORLDS=$(WORLDS) go test -vet=off -count=1 -timeout 4h -run Worlds ./internal/daemon ./test/...
+soak: ## run WORLDS (10000) random worlds of the whole daemon, and every planted bug
+	go test -vet=off -count=1 -timeout 4h -run '^TestRandomWorlds' ./internal/daemon -worlds $(WORLDS)
+	DAYFLY_MUTATIONS=all go test -vet=off -count=1 -timeout 4h ./test/mutation
 
 generate: ## write the generated files again
 	go generate ./...

@@ -117,7 +117,7 @@ func signalService(ts *testscript.TestScript, _ bool, args []string) {
 	case <-time.After(patience):
 		ts.Fatalf("%s does not end it\n%s", args[0], s.stderr.String())
 	}
-	if took := time.Since(began); took > 4*time.Second { // 2 s on a machine with nothing else to do
+	if took := time.Since(began); took > 8*time.Second { // 2 s, on a machine that has time for it
 		ts.Fatalf("%s took %v", args[0], took)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs("exit"), []byte(strconv.Itoa(s.cmd.ProcessState.ExitCode())+"\n"), 0o600))

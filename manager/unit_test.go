@@ -13,10 +13,10 @@ import (
 	"github.com/coreos/go-systemd/v22/unit"
 )
 
-// readUnit parses the service's unit: section and name → values.
-func readUnit(t *testing.T) map[string][]string {
+// readUnit parses a unit: section and name → values.
+func readUnit(t *testing.T, name string) map[string][]string {
 	t.Helper()
-	f, err := os.Open(filepath.Join("..", "scripts", "dayfly.service"))
+	f, err := os.Open(filepath.Join("..", "scripts", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func readUnit(t *testing.T) map[string][]string {
 }
 
 func TestUnitRunsCommandsThatExist(t *testing.T) {
-	options := readUnit(t)
+	options := readUnit(t, "dayfly.service")
 	root := (&program{}).command()
 	for name, want := range map[string]string{"Service ExecStart": "run", "Service ExecReload": "sync"} {
 		if got := options[name]; len(got) != 1 || got[0] != "/usr/bin/dayfly "+want {
@@ -74,7 +74,7 @@ func example(t *testing.T) (*config, string) {
 
 func TestUnitGivesTheCredentialsThatTheExampleNames(t *testing.T) {
 	var given []string
-	for _, value := range readUnit(t)["Service LoadCredential"] {
+	for _, value := range readUnit(t, "dayfly.service")["Service LoadCredential"] {
 		name, path, _ := strings.Cut(value, ":")
 		if path != "/etc/dayfly/credentials/"+name {
 			t.Errorf("credential %s comes from %s", name, path)
@@ -85,6 +85,13 @@ func TestUnitGivesTheCredentialsThatTheExampleNames(t *testing.T) {
 	want := []string{c.Proxmox.TokenCredential, c.GitHub.KeyCredential, c.GitHub.WebhookSecretCredential}
 	if !slices.Equal(given, want) {
 		t.Errorf("the unit gives %q, the example names %q", given, want)
+	}
+}
+
+func TestSocketIsTheListeningAddress(t *testing.T) {
+	c, _ := example(t)
+	if got := readUnit(t, "dayfly.socket")["Socket ListenStream"]; !slices.Equal(got, []string{c.Daemon.Listen}) {
+		t.Errorf("the socket listens on %q, the daemon on %s", got, c.Daemon.Listen)
 	}
 }
 
