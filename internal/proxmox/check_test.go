@@ -38,7 +38,6 @@ func TestCheckOfTheRecommendedFootprintFindsNothing(t *testing.T) {
 		if got := w.check(bigPool); len(got) != 0 {
 			t.Errorf("with a runner: got %v, want no problem", got)
 		}
-		w.checked()
 	})
 }
 

@@ -42,6 +42,7 @@ type Client struct {
 	user     string // USER@REALM
 	tokenID  string // USER@REALM!ID
 	api      *pve.Client
+	http     *http.Client
 	log      *slog.Logger
 	guests   cache
 	storages storages
@@ -54,6 +55,9 @@ type Client struct {
 // Format implements fmt.Formatter: fmt prints what unexported fields hold,
 // secrets included.
 func (c *Client) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "Proxmox at %s", c.conf.URL) }
+
+// Close closes idle connections. The Client stays usable.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 const minKey = 16
 
@@ -83,7 +87,7 @@ func New(conf Config) (*Client, error) {
 	}
 	rt := &transport{next: next, limit: conf.Requests, log: conf.Log, gates: map[string]chan struct{}{}}
 	client := &http.Client{Transport: rt, CheckRedirect: noRedirect}
-	c := &Client{conf: conf, user: user, tokenID: id, log: conf.Log, tasks: map[upid]bool{}}
+	c := &Client{conf: conf, user: user, tokenID: id, http: client, log: conf.Log, tasks: map[upid]bool{}}
 	c.guests.init()
 	c.api = pve.NewClient(base, pve.WithHTTPClient(client), pve.WithAPIToken(id, secret),
 		pve.WithUserAgent("dayfly"), pve.WithLogger(silent{}))

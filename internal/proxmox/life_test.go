@@ -90,7 +90,6 @@ func TestContainerLivesOnce(t *testing.T) {
 		w := newWorld(t, pve.Config{Timing: slow})
 		w.grantVLAN()
 		live(w)
-		w.checked()
 	})
 }
 
@@ -108,7 +107,8 @@ func TestContainerLivesOnceOverASocket(t *testing.T) {
 	defer server.Close()
 	conf := w.client.conf
 	conf.URL = "http://" + l.Addr().String()
-	conf.Transport = nil
+	w.sent = schema.Record(wire(nil, 4))
+	conf.Transport = w.sent
 	w.client = newClient(t, conf)
 	live(w)
 }

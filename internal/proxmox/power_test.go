@@ -94,6 +94,22 @@ func TestLostStartAnswerIsLookedUp(t *testing.T) {
 	}
 }
 
+func TestOldTaskIsNotTakenForALostOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, pve.Config{})
+		w.clone(20001)
+		w.sim.FailNext("vzstart", "startup for container '20001' failed")
+		if err := w.client.Start(t.Context(), "pve", 20001); err == nil {
+			t.Fatal("the first start succeeded")
+		}
+		w.once(startPost, stage.Fault{Code: 596, Reason: "Broken pipe"})
+		err := w.client.Start(t.Context(), "pve", 20001)
+		if !errors.Is(err, fleet.ErrUnknownOutcome) || strings.Contains(err.Error(), "startup for container") {
+			t.Errorf("got %v, want an unknown outcome", err)
+		}
+	})
+}
+
 func TestOnlyTheTaskIsAskedWhileAContainerStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, pve.Config{Timing: slow})
@@ -324,6 +340,5 @@ func TestOldProxmoxHasNoEnvironment(t *testing.T) {
 		if !errors.Is(err, fleet.ErrInvalid) || !strings.Contains(err.Error(), "needs Proxmox VE 9.1") {
 			t.Errorf("got %v, want a hint at 9.1", err)
 		}
-		w.checked()
 	})
 }

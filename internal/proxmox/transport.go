@@ -73,6 +73,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
+// CloseIdleConnections is what http.Client passes on.
+func (t *transport) CloseIdleConnections() { (&http.Client{Transport: t.next}).CloseIdleConnections() }
+
 func exchange(rt http.RoundTripper, req *http.Request) (*http.Response, []byte, error) {
 	res, err := rt.RoundTrip(req)
 	if err != nil {

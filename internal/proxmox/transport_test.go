@@ -268,7 +268,9 @@ func TestPinnedCAIsTrusted(t *testing.T) {
 	conf := testConfig(s.URL)
 	conf.CA = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 	conf.ServerName = "example.com" // in httptest's certificate
-	v, err := newClient(t, conf).Version(t.Context())
+	cl := newClient(t, conf)
+	defer cl.Close()
+	v, err := cl.Version(t.Context())
 	if err != nil || v.Text != "9.2.11" {
 		t.Errorf("got %v, %v, want 9.2.11", v, err)
 	}
@@ -336,4 +338,22 @@ func TestConfigIsChecked(t *testing.T) {
 			t.Errorf("%s: got %v, want it to be accepted", url, err)
 		}
 	}
+}
+
+func FuzzRefusal(f *testing.F) {
+	f.Add(500, "CT is locked (disk)", []byte(`{"data":null,"message":"CT is locked (disk)\n"}`))
+	f.Add(400, "Parameter verification failed.", []byte(`{"errors":{"vmid":"no\nnumber"}}`))
+	f.Add(595, "", []byte(nil))
+	f.Fuzz(func(t *testing.T, status int, reason string, body []byte) {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			req := httptest.NewRequest(method, "/api2/json/nodes/pve/lxc", nil)
+			e := refusal(req, &http.Response{StatusCode: status, Status: fmt.Sprint(status, " ", reason)}, body)
+			if strings.TrimSpace(e.Error()) == "" || strings.ContainsAny(e.Error(), "\n\r") {
+				t.Errorf("error of %d %q %q: got %q, want one line", status, reason, body, e)
+			}
+			if status >= 595 && status <= 599 && e.Kind == nil {
+				t.Errorf("status %d has no kind", status)
+			}
+		}
+	})
 }
