@@ -27,6 +27,8 @@ type fixture struct {
 	rec *openapi.Recorder
 	log *journal
 
+	points int // GitHub's, as configured
+
 	mu    sync.Mutex
 	fault func(*http.Request) stage.Fault
 }
@@ -69,7 +71,7 @@ func newFixture(t testing.TB, cfg hub.Config) *fixture {
 	if cfg.Clock == nil {
 		cfg.Clock = &stage.Clock{}
 	}
-	f := &fixture{t: t, hub: hub.New(cfg), log: &journal{}}
+	f := &fixture{t: t, hub: hub.New(cfg), log: &journal{}, points: cfg.Limits.Points}
 	f.hub.AddRepository(hub.Repository{Name: "acme/app", Private: true})
 	f.in = f.hub.AddInstallation(hub.Installation{Account: "acme"})
 	faulty := stage.WithFaults(f.hub, cfg.Clock, func(r *http.Request) stage.Fault {
@@ -88,7 +90,7 @@ func newFixture(t testing.TB, cfg hub.Config) *fixture {
 func (f *fixture) client(app string) *Client {
 	f.t.Helper()
 	c, err := New(Config{
-		URL: "https://api.github.example", App: app, Key: fleet.NewSecret(string(f.hub.App().PEM)), Transport: f.rec,
+		URL: "https://api.github.example", App: app, Key: fleet.NewSecret(string(f.hub.App().PEM)), Transport: f.rec, Points: f.points,
 		Log: slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
