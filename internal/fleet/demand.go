@@ -173,9 +173,7 @@ func (p *pass) serve() {
 	}
 }
 
-// provide promises a job a container that exists or is being cloned. A
-// promised spare that cannot be launched just now is worth waiting for:
-// another clone could not be launched either.
+// provide promises a job a container that exists or is being cloned.
 func (p *pass) provide(g *group, j *Job) bool {
 	if g.dry {
 		return false
@@ -187,8 +185,8 @@ func (p *pass) provide(g *group, j *Job) bool {
 	}
 	for _, q := range g.pools {
 		if len(q.later) > 0 {
+			p.tell(j, fmt.Sprintf("a spare is there for it, but node %s has as many tasks at work as it may", q.later[0].Node))
 			q.later = q.later[1:]
-			p.tell(j, "a spare is there for it, but "+q.held)
 			return true
 		}
 		if len(q.rest) > 0 {
@@ -219,11 +217,9 @@ func (p *pass) launch(q *pool, j *Job) bool {
 			q.stuck = append(q.stuck, r)
 			q.barred = cmp.Or(q.barred, h.launches(q))
 		case h != nil:
-			q.later = append(q.later, r)
-			q.held = cmp.Or(q.held, h.launches(q))
+			q.parked = append(q.parked, r)
 		case !p.room.start(r.Node):
 			q.later = append(q.later, r)
-			q.held = cmp.Or(q.held, fmt.Sprintf("node %s has as many tasks at work as it may", r.Node))
 		default:
 			p.on(Launch, r, "%s", jobText(j))
 			p.tell(j, "a spare is being launched")
@@ -233,22 +229,49 @@ func (p *pass) launch(q *pool, j *Job) bool {
 	return false
 }
 
-// cloneFor clones a container for a job and returns "", or returns why it cannot.
+// cloneFor clones a container for a job and returns "", or returns why it
+// cannot. Where a pool launches nothing for a while, another one is better, and
+// else a spare that is there already: a clone could not be launched either.
 func (p *pass) cloneFor(g *group, j *Job) string {
 	if len(g.pools) == 0 {
 		return p.unmatched(j)
 	}
 	var whys []string
 	for _, q := range g.pools {
-		t, why := p.pick(q)
-		if why == "" {
-			p.clone(q, t, jobText(j))
-			p.tell(j, "a container is being cloned for it")
+		if p.hold(Launch, q, "") == nil {
+			whys = append(whys, p.cloneIn(q, j))
+		}
+		if slices.Contains(whys, "") {
 			return ""
 		}
-		whys = append(whys, cmp.Or(q.barred, why))
+	}
+	for _, q := range g.pools {
+		if len(q.parked) > 0 {
+			p.tell(j, "a spare is there for it, but "+p.hold(Launch, q, "").launches(q))
+			q.parked = q.parked[1:]
+			return ""
+		}
+	}
+	for _, q := range g.pools {
+		if p.hold(Launch, q, "") != nil {
+			whys = append(whys, p.cloneIn(q, j))
+		}
+		if slices.Contains(whys, "") {
+			return ""
+		}
 	}
 	return strings.Join(slices.Compact(whys), "; ")
+}
+
+// cloneIn clones a container of a pool for a job, or returns why it cannot.
+func (p *pass) cloneIn(q *pool, j *Job) string {
+	t, why := p.pick(q)
+	if why != "" {
+		return cmp.Or(q.barred, why)
+	}
+	p.clone(q, t, jobText(j))
+	p.tell(j, "a container is being cloned for it")
+	return ""
 }
 
 func olderJob(a, b *Job) int {

@@ -12,7 +12,7 @@ import (
 // must not take these places, or two pools would evict each other for ever.
 func (p *pass) makeRoom() {
 	for _, q := range p.pools {
-		q.spares = slices.Concat(q.spares, q.later, q.stuck)
+		q.spares = slices.Concat(q.spares, q.later, q.parked, q.stuck)
 		slices.SortFunc(q.spares, olderSpare)
 	}
 	if len(p.blocked) == 0 {

@@ -57,10 +57,10 @@ type pool struct {
 	idle     []*Runner
 
 	spares []*Runner // usable ones not promised yet, oldest first
-	later  []*Runner // those of them that cannot be launched just now
-	held   string    // why
+	later  []*Runner // those of them whose node has too many tasks just now
+	parked []*Runner // those of them that cannot be launched for a while
 	stuck  []*Runner // those of them that cannot be launched where they are
-	barred string    // why
+	barred string    // why they cannot
 	rest   []*Runner // those that no action may touch before a time
 	coming int       // clones under way not promised yet
 

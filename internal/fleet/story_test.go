@@ -52,7 +52,6 @@ type player struct {
 	*world
 	out   []string
 	fates []fated
-	stays map[string]bool
 }
 
 // fated is what the story says of a coming action.
