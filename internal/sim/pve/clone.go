@@ -13,8 +13,7 @@ type cloning struct {
 	pool     string
 	target   string
 	volumes  []cloneVolume
-	made     []string          // volume ids
-	mounts   map[string]string // options for the new container, once it has its volumes
+	made     []string // volume ids
 }
 
 // cloneVolume is one mount point to clone.
@@ -36,7 +35,7 @@ func clone(r *call) (any, error) {
 	if pool != "" && c.pools[pool] == nil {
 		return nil, denied("pool '" + pool + "' does not exist")
 	}
-	k := &cloning{pool: pool, target: r.node.name, mounts: map[string]string{}}
+	k := &cloning{pool: pool, target: r.node.name}
 	if t := r.str("target"); t != "" && t != "localhost" {
 		if c.nodes[t] == nil {
 			return nil, die("no such cluster node '" + t + "'")
@@ -72,6 +71,13 @@ func (r *call) prepareClone(k *cloning) error {
 		return err
 	}
 	opts := k.src.conf.copyOpts()
+	k.full = !k.src.template()
+	if r.has("full") {
+		k.full = r.on("full")
+	}
+	if !k.full && r.has("storage") {
+		return die("parameter 'storage' not allowed for linked clones")
+	}
 	snap := r.str("snapname")
 	if snap != "" {
 		s := k.src.conf.snapshot(snap)
@@ -79,13 +85,6 @@ func (r *call) prepareClone(k *cloning) error {
 			return die("snapshot '" + snap + "' does not exist")
 		}
 		opts = copyMap(s.opts)
-	}
-	k.full = !k.src.template()
-	if r.has("full") {
-		k.full = r.on("full")
-	}
-	if !k.full && r.has("storage") {
-		return die("parameter 'storage' not allowed for linked clones")
 	}
 	dst := &ct{vmid: newid, node: r.node.name, conf: newConf(), rootfs: copyMap(k.src.rootfs), systemd: k.src.systemd}
 	for _, key := range sortedKeys(opts) {
@@ -141,18 +140,17 @@ func (r *call) cloneMount(k *cloning, key, v, snap string) error {
 		return err
 	}
 	to := from
-	if k.full {
-		if k.src.running && snap == "" {
-			return die("Cannot do full clones on a running container without snapshots")
-		}
-		if s := r.str("storage"); s != "" {
-			to = r.c.storages[s]
-		}
-	} else if !from.can("clone", name, snap != "") {
-		return die("Linked clone feature for '" + volid + "' is not available")
+	if s := r.str("storage"); s != "" {
+		to = r.c.storages[s]
 	}
 	if err := r.c.check(r.who, "/storage/"+to.ID, "Datastore.AllocateSpace"); err != nil {
 		return err
+	}
+	if k.full && k.src.running && snap == "" {
+		return die("Cannot do full clones on a running container without snapshots")
+	}
+	if !k.full && !from.can("clone", name, snap != "") {
+		return die("Linked clone feature for '" + volid + "' is not available")
 	}
 	if k.target != r.node.name && !to.Shared {
 		return die("can't clone CT to node '" + k.target + "' (CT uses local storage)")
@@ -165,6 +163,7 @@ func (r *call) cloneMount(k *cloning, key, v, snap string) error {
 // pool, then the locks.
 func (c *Cluster) cloneWork(t *task, k *cloning) {
 	t.prefix, t.grace = "clone failed: ", time.Second
+	t.caught = func() { k.src.conf.set("lock", "") }
 	t.undo = func() { c.undoClone(t, k) }
 	if t.blame() {
 		return
@@ -230,15 +229,12 @@ func (k *cloning) add(v cloneVolume, made *volume) {
 		k.made = append(k.made, v.to.ID+":"+made.name)
 	}
 	v.props["volume"] = v.to.ID + ":" + made.name
-	k.mounts[v.key] = printProps(mountProps(v.key), v.props)
+	k.dst.conf.set(v.key, printProps(mountProps(v.key), v.props))
 }
 
 // cloneJoin puts the new container into its resource pool, late, and takes the
 // locks away.
 func (c *Cluster) cloneJoin(t *task, k *cloning) {
-	for key, v := range k.mounts {
-		k.dst.conf.set(key, v)
-	}
 	rest := t.timing.Clone / 10
 	finish := func() {
 		t.after(rest, func() {

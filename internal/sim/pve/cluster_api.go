@@ -91,14 +91,7 @@ func getOptions(r *call) (any, error) {
 			}
 		}
 	}
-	allowed, registered := r.c.tagRules(r.who)
-	tags := []string{}
-	for _, t := range sortedKeys(allowed) {
-		if !registered[t] || r.c.may(r.who, "/", privBits["Sys.Modify"], false) {
-			tags = append(tags, t)
-		}
-	}
-	out["allowed-tags"] = tags
+	out["allowed-tags"] = sortedKeys(r.c.tagRules(r.who).allowed)
 	return out, nil
 }
 

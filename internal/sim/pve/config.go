@@ -2,6 +2,7 @@ package pve
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -12,6 +13,10 @@ func getConfig(r *call) (any, error) {
 	t, err := r.container()
 	if err != nil {
 		return nil, err
+	}
+	if r.on("current") && r.has("snapshot") {
+		text := "cannot use 'snapshot' parameter with 'current'"
+		return nil, badParams(map[string]string{"snapshot": text, "current": text})
 	}
 	if name := r.str("snapshot"); name != "" {
 		s := t.conf.snapshot(name)
@@ -106,14 +111,21 @@ func putConfig(r *call) (any, error) {
 		return nil, die("no options specified")
 	}
 	e.del, e.revert = splitList(r.str("delete")), splitList(r.str("revert"))
-	if err := r.checkEdit(e); err != nil {
-		return nil, err
-	}
 	t, err := r.container()
 	if err != nil {
 		return nil, err
 	}
-	ch := changes{who: r.who, vmid: vmid, old: t.conf.opts, set: e.set, del: e.del, unpriv: t.conf.opts["unprivileged"] == "1"}
+	ch := changes{who: r.who, vmid: vmid, old: t.conf.opts, unpriv: t.conf.opts["unprivileged"] == "1"}
+	for _, keys := range [][]string{e.del, e.revert} {
+		ch.del = keys
+		if err := r.c.mayChange(ch); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.checkEdit(e); err != nil {
+		return nil, err
+	}
+	ch.del, ch.set = nil, e.set
 	if err := r.c.mayChange(ch); err != nil {
 		return nil, err
 	}
@@ -148,86 +160,160 @@ func (r *call) checkEdit(e edit) error {
 		}
 	}
 	for _, k := range e.del {
-		if _, both := e.set[k]; both {
-			return badParam("delete", "you can't use '-"+k+"' and -delete "+k+"' at the same time")
-		}
 		if !known(k) {
 			return badParam("delete", "unknown option '"+k+"'")
 		}
+		if _, both := e.set[k]; both {
+			return badParam("delete", "you can't use '-"+k+"' and -delete "+k+"' at the same time")
+		}
+		if slices.Contains(e.revert, k) {
+			return badParam("delete", "you can't use '-delete "+k+"' and '-revert "+k+"' at the same time")
+		}
 	}
 	return nil
 }
 
-// live are the options that a change of reaches a running container.
-var live = map[string]bool{"description": true, "onboot": true, "startup": true, "protection": true, "hostname": true,
-	"hookscript": true, "cores": true, "tags": true, "lock": true, "cpulimit": true, "cpuunits": true, "memory": true, "swap": true}
+// fast are the options that a running container takes at once, set or deleted.
+var fast = map[string]bool{"description": true, "onboot": true, "startup": true, "protection": true, "hostname": true,
+	"hookscript": true, "cores": true, "tags": true, "lock": true, "cpulimit": true, "cpuunits": true, "swap": true}
 
-func isLive(k string) bool {
-	return live[k] || isNet(k) || isMountPoint(k) || devRE.MatchString(k) || unusedRE.MatchString(k)
+// setsLive tells whether a running container takes a new value at once; the
+// rest waits for the next start. A mount point or device is only added, never
+// changed.
+func setsLive(t *ct, k string) bool {
+	if isMountPoint(k) || devRE.MatchString(k) {
+		return t.conf.opts[k] == ""
+	}
+	return fast[k] || k == "memory" || isNet(k)
 }
 
-// applyEdit makes the change (PVE::LXC::Config::update_pct_config).
+func dropsLive(k string) bool { return fast[k] || isNet(k) || unusedRE.MatchString(k) }
+
+// applyEdit makes the change (PVE::LXC::Config::update_pct_config). What
+// fails half way leaves nothing: the file is written at the end.
 func (r *call) applyEdit(t *ct, e edit) error {
+	del, err := r.deletable(t, e)
+	if err != nil {
+		return err
+	}
+	if err := r.settable(t, e); err != nil {
+		return err
+	}
 	for _, k := range e.revert {
 		t.conf.revert(k)
 	}
-	for _, k := range e.del {
-		switch k {
-		case "unprivileged":
-			return die("unable to delete read-only option: 'unprivileged'")
-		case "memory", "rootfs":
-			return die("unable to delete required option '" + k + "'")
-		}
-		if t.running && !isLive(k) {
+	for _, k := range del {
+		if t.running && !dropsLive(k) {
 			t.conf.deletePending(k)
-			continue
+		} else if err := r.deleteOption(t, k); err != nil {
+			return badParam(k, "unable to apply pending change "+k+" : "+err.Error()+"\n")
 		}
-		if err := r.deleteOption(t, k); err != nil {
-			return err
-		}
-	}
-	if _, ok := e.set["unprivileged"]; ok {
-		return die("unable to modify read-only option: 'unprivileged'")
 	}
 	for _, k := range sortedKeys(e.set) {
+		if t.running && !setsLive(t, k) {
+			r.postpone(t, k, e.set[k])
+			continue
+		}
 		v, err := r.stored(t, k, e.set[k])
 		if err != nil {
-			return err
+			return badParam(k, "unable to apply pending change "+k+" : "+err.Error()+"\n")
 		}
-		if t.running && !isLive(k) {
-			t.conf.setPending(k, v)
-		} else {
-			t.conf.set(k, v)
+		t.conf.revert(k)
+		t.conf.set(k, v)
+	}
+	return nil
+}
+
+// deletable are the options to delete that are there at all.
+func (r *call) deletable(t *ct, e edit) ([]string, error) {
+	var out []string
+	for _, k := range e.del {
+		if _, pending := t.conf.pending[k]; t.conf.opts[k] == "" && !pending {
+			continue
+		}
+		switch {
+		case k == "memory" || k == "rootfs" || k == "ostype":
+			return nil, die("unable to delete required option '" + k + "'")
+		case k == "unprivileged":
+			return nil, die("unable to delete read-only option: 'unprivileged'")
+		case t.protected() && (isMountPoint(k) || unusedRE.MatchString(k)):
+			return nil, die(fmt.Sprintf("can't remove CT %d drive '%s' - protection mode enabled", t.vmid, k))
+		}
+		out = append(out, k)
+	}
+	return out, nil
+}
+
+func (r *call) settable(t *ct, e edit) error {
+	for _, k := range sortedKeys(e.set) {
+		switch {
+		case k == "unprivileged":
+			return die("unable to modify read-only option: 'unprivileged'")
+		case k != "rootfs" && !isMountPoint(k):
+		case t.protected():
+			return die(fmt.Sprintf("can't update CT %d drive '%s' - protection mode enabled", t.vmid, k))
+		default:
+			volid := parseMount(e.set[k])["volume"]
+			if mountType(volid) != "volume" {
+				continue
+			}
+			id, _, _ := strings.Cut(volid, ":")
+			if s := r.c.storages[id]; s == nil {
+				return die("storage '" + id + "' does not exist")
+			} else if !s.holds("rootdir") {
+				return die("storage '" + id + "' does not allow content type 'rootdir' (Container)")
+			}
 		}
 	}
 	return nil
+}
+
+// postpone notes a change for the next start, unless it is none.
+func (r *call) postpone(t *ct, k, v string) {
+	switch k {
+	case "nameserver", "searchdomain":
+		v = strings.Join(splitList(v), " ")
+	}
+	if t.conf.opts[k] == v {
+		t.conf.revert(k)
+		return
+	}
+	t.conf.setPending(k, v)
 }
 
 // deleteOption removes an option; a mount point's volume becomes unused, an
 // unused volume is freed.
 func (r *call) deleteOption(t *ct, k string) error {
 	v := t.conf.opts[k]
-	t.conf.revert(k)
-	t.conf.set(k, "")
-	switch {
-	case v == "":
-	case isMountPoint(k) && mountType(parseMount(v)["volume"]) == "volume":
-		for i := 0; ; i++ {
-			u := fmt.Sprintf("unused%d", i)
-			if t.conf.opts[u] == "" {
-				t.conf.set(u, parseMount(v)["volume"])
-				break
-			}
-		}
-	case unusedRE.MatchString(k):
+	if unusedRE.MatchString(k) {
 		s, name, err := r.c.storageOf(v)
 		if err != nil {
 			return err
 		}
-		_, err = s.remove(name)
-		return err
+		if _, err := s.remove(name); err != nil {
+			return err
+		}
+	}
+	t.conf.revert(k)
+	t.conf.set(k, "")
+	if isMountPoint(k) {
+		t.conf.keepUnused(v)
 	}
 	return nil
+}
+
+// keepUnused lists a mount point's volume as unused.
+func (f *conf) keepUnused(mount string) {
+	volid := parseMount(mount)["volume"]
+	if mountType(volid) != "volume" {
+		return
+	}
+	for i := 0; ; i++ {
+		if u := fmt.Sprintf("unused%d", i); f.opts[u] == "" {
+			f.set(u, volid)
+			return
+		}
+	}
 }
 
 // stored is a value as it ends up in the file.
@@ -251,8 +337,14 @@ func (r *call) stored(t *ct, k, v string) (string, error) {
 // for rootfs is taken for the name of a volume, as in Proxmox.
 func (r *call) newMount(t *ct, k, v string) (string, error) {
 	props := parseMount(v)
+	if old := t.conf.opts[k]; old != "" && parseMount(old)["volume"] != props["volume"] {
+		defer t.conf.keepUnused(old)
+	}
 	m := newDiskRE.FindStringSubmatch(props["volume"])
 	if m == nil {
+		if s, name, err := r.c.storageOf(props["volume"]); err == nil && s.find(name) != nil {
+			props["size"] = sizeText(s.find(name).size)
+		}
 		return printProps(mountProps(k), props), nil
 	}
 	s := r.c.storages[m[1]]

@@ -3,39 +3,38 @@ package pve
 import (
 	"fmt"
 	"net/http"
-	"regexp"
 	"strings"
 )
 
-var sizeRE = regexp.MustCompile(`^\+?\d+(\.\d+)?[KMGT]?$`)
-
-// resize grows a volume in a task.
+// resize grows a volume in a task. The checks are made before the answer,
+// without the config lock, and again by the worker, with it.
 func resize(r *call) (any, error) {
-	c, lock := r.c, configLock(r.vmid())
-	if err := r.acquire(lock); err != nil {
+	c, vmid := r.c, r.vmid()
+	k, err := r.container()
+	if err != nil {
 		return nil, err
 	}
-	k, err := r.container()
-	var grow *growth
-	if err == nil {
-		grow, err = r.prepareResize(k)
-	}
-	if err != nil {
-		c.unlock(lock)
+	if _, err := r.prepareResize(k); err != nil {
 		return nil, err
 	}
 	t := c.fork(r.node, "resize", r.str("vmid"), r.who, func(t *task) {
-		t.held = []string{lock}
-		if t.blame() {
-			return
-		}
-		t.say(grow.lines()...)
-		t.after(t.timing.Disk, func() {
-			grow.vol.size = grow.to
-			grow.props["size"] = sizeText(grow.to)
-			k.conf.set(grow.key, printProps(mountProps(grow.key), grow.props))
-			c.dirty()
-			t.done()
+		t.lockedCT(vmid, false, func(k *ct) {
+			grow, err := r.prepareResize(k)
+			if err != nil {
+				t.fail(err.Error())
+				return
+			}
+			if t.blame() {
+				return
+			}
+			t.say(grow.lines(k.running)...)
+			t.after(t.timing.Disk, func() {
+				grow.vol.size = grow.to
+				grow.props["size"] = sizeText(grow.to)
+				k.conf.set(grow.key, printProps(mountProps(grow.key), grow.props))
+				c.dirty()
+				t.done()
+			})
 		})
 	})
 	return t.upid, nil
@@ -52,6 +51,9 @@ type growth struct {
 
 func (r *call) prepareResize(k *ct) (*growth, error) {
 	if err := k.checkLock(); err != nil {
+		return nil, err
+	}
+	if err := r.c.checkVM(r.who, k.vmid, "", "VM.Config.Options"); err != nil { // for the parameter "disk", which it takes for an option
 		return nil, err
 	}
 	if d := r.str("digest"); d != "" && d != k.conf.sum() {
@@ -74,10 +76,10 @@ func (r *call) prepareResize(k *ct) (*growth, error) {
 	if g.vol == nil {
 		return nil, die("volume '" + g.props["volume"] + "' does not exist")
 	}
-	size := r.str("size")
-	if !sizeRE.MatchString(size) {
-		return nil, badParam("size", "value does not match the regex pattern")
+	if err := r.c.check(r.who, "/storage/"+st.ID, "Datastore.AllocateSpace"); err != nil {
+		return nil, err
 	}
+	size := r.str("size")
 	g.to = sizeOf(strings.TrimPrefix(size, "+"))
 	if size[0] == '+' {
 		g.to += g.vol.size
@@ -85,11 +87,14 @@ func (r *call) prepareResize(k *ct) (*growth, error) {
 	if g.to < g.vol.size {
 		return nil, die("unable to shrink disk size")
 	}
-	return g, r.c.check(r.who, "/storage/"+st.ID, "Datastore.AllocateSpace")
+	if g.to == g.vol.size {
+		return nil, die("disk is already at specified size")
+	}
+	return g, nil
 }
 
 // lines is what the tools print.
-func (g *growth) lines() []string {
+func (g *growth) lines(running bool) []string {
 	dev := g.st.Path + "/images/" + g.vol.name
 	var out []string
 	switch g.st.Type {
@@ -102,6 +107,10 @@ func (g *growth) lines() []string {
 		out = append(out,
 			fmt.Sprintf("  Size of logical volume %s changed from %s to %s.", lv, text(g.vol.size), text(g.to)),
 			fmt.Sprintf("  Logical volume %s successfully resized.", lv))
+	}
+	if running {
+		return append(out, "resize2fs 1.47.2 (1-Jan-2025)", "Filesystem at "+dev+" is mounted on /tmp; on-line resizing required",
+			"old_desc_blocks = 1, new_desc_blocks = 1", fmt.Sprintf("The filesystem on %s is now %d (4k) blocks long.", dev, g.to/4096), "")
 	}
 	return append(out, "e2fsck 1.47.2 (1-Jan-2025)", "Pass 1: Checking inodes, blocks, and sizes", "Pass 2: Checking directory structure",
 		"Pass 3: Checking directory connectivity", "Pass 4: Checking reference counts", "Pass 5: Checking group summary information",

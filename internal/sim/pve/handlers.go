@@ -30,7 +30,7 @@ var handlers = map[string]handler{
 	"POST /nodes/{node}/lxc/{vmid}/status/shutdown":                shutdown,
 	"POST /nodes/{node}/lxc/{vmid}/status/reboot":                  reboot,
 	"POST /nodes/{node}/lxc/{vmid}/status/suspend":                 suspend,
-	"POST /nodes/{node}/lxc/{vmid}/status/resume":                  suspend,
+	"POST /nodes/{node}/lxc/{vmid}/status/resume":                  resume,
 	"POST /nodes/{node}/lxc/{vmid}/clone":                          clone,
 	"POST /nodes/{node}/lxc/{vmid}/template":                       convert,
 	"GET /nodes/{node}/lxc/{vmid}/feature":                         feature,

@@ -126,10 +126,10 @@ func (c *Cluster) mayTag(ch changes, v string) error {
 	if c.may(ch.who, "/", privBits["Sys.Modify"], false) {
 		return nil
 	}
-	allowed, registered := c.tagRules(ch.who)
-	was, is := splitList(ch.old["tags"]), splitList(strings.ToLower(v))
+	rules := c.tagRules(ch.who)
+	was, is := splitList(ch.old["tags"]), splitList(v)
 	for _, d := range append(missingIn(was, is), missingIn(is, was)...) {
-		if registered[d] || (allowed != nil && !allowed[d]) {
+		if rules.registered[d] || !rules.free && !rules.allowed[d] {
 			return denied("/, Sys.Modify for modifying tag '" + d + "'")
 		}
 	}
@@ -151,34 +151,45 @@ func missingIn(a, b []string) []string {
 	return out
 }
 
-// tagRules are the tags that a user without Sys.Modify may set (nil: any) and
-// those nobody but who has it may touch.
-func (c *Cluster) tagRules(who string) (allowed, registered map[string]bool) {
-	registered = map[string]bool{}
-	for _, t := range splitList(c.options["registered-tags"]) {
-		registered[t] = true
+// tagRules are the datacenter's rules about tags for one user.
+type tagRules struct {
+	allowed    map[string]bool
+	registered map[string]bool // only who has Sys.Modify on / may touch these
+	free       bool            // any other tag is allowed
+}
+
+// tagRules is PVE::GuestHelpers::get_allowed_tags.
+func (c *Cluster) tagRules(who string) tagRules {
+	t := tagRules{allowed: map[string]bool{}, registered: map[string]bool{}}
+	for _, tag := range splitList(c.options["registered-tags"]) {
+		t.registered[tag] = true
 	}
+	modify := c.may(who, "/", privBits["Sys.Modify"], false)
 	access := parseMount(c.options["user-tag-access"])
 	mode := access["user-allow"]
-	if mode == "" || mode == "free" {
-		return nil, registered
-	}
-	allowed = map[string]bool{}
-	if mode == "list" || mode == "existing" {
-		for _, t := range splitList(access["user-allow-list"]) {
-			allowed[t] = true
+	t.free = mode == "" || mode == "free"
+	if mode != "none" || modify {
+		for _, tag := range splitList(access["user-allow-list"]) {
+			t.allowed[tag] = true
 		}
 	}
-	if mode == "existing" {
-		for _, t := range c.cts {
-			if c.may(who, vmPath(t.vmid), privBits["VM.Audit"], false) {
-				for _, tag := range splitList(t.conf.opts["tags"]) {
-					allowed[tag] = true
+	if t.free || mode == "existing" || modify {
+		for _, k := range c.cts {
+			if modify || c.may(who, vmPath(k.vmid), privBits["VM.Audit"], false) {
+				for _, tag := range splitList(k.conf.opts["tags"]) {
+					t.allowed[tag] = true
 				}
 			}
 		}
 	}
-	return allowed, registered
+	for tag := range t.registered {
+		if modify {
+			t.allowed[tag] = true
+		} else {
+			delete(t.allowed, tag)
+		}
+	}
+	return t
 }
 
 // mayUseVolume is PVE::Storage::check_volume_access.

@@ -28,9 +28,13 @@ func start(r *call) (any, error) {
 
 func (c *Cluster) startTask(n *node, vmid int, who string, skipLock bool) *task {
 	return c.fork(n, "vzstart", fmt.Sprint(vmid), who, func(t *task) {
-		t.lockedCT(vmid, skipLock, func(k *ct) {
+		t.lockedCT(vmid, true, func(k *ct) {
 			if k.template() {
 				t.fail("you can't start a CT if it's a template")
+				return
+			}
+			if err := k.checkLock(); err != nil && !skipLock && k.lock() != "mounted" {
+				t.fail(err.Error())
 				return
 			}
 			if t.blame() {
@@ -244,12 +248,20 @@ func suspend(r *call) (any, error) {
 	if err := r.notRunning("CT"); err != nil {
 		return nil, err
 	}
-	kind := "vzsuspend"
-	if strings.HasSuffix(r.m.path, "resume") {
-		kind = "vzresume"
+	return r.checkpoint("vzsuspend", fmt.Sprintf("-n %d -s -D /var/lib/vz/dump", r.vmid())), nil
+}
+
+func resume(r *call) (any, error) {
+	if t := r.c.cts[r.vmid()]; t != nil && t.running {
+		return nil, die(fmt.Sprintf("CT %d already running", t.vmid))
 	}
-	t := r.c.fork(r.node, kind, r.str("vmid"), r.who, func(t *task) { t.fail("command 'lxc-checkpoint' failed: exit code 1") })
-	return t.upid, nil
+	return r.checkpoint("vzresume", fmt.Sprintf("-n %d -r --foreground -D /var/lib/vz/dump", r.vmid())), nil
+}
+
+func (r *call) checkpoint(kind, args string) string {
+	return r.c.fork(r.node, kind, r.str("vmid"), r.who, func(t *task) {
+		t.fail("command 'lxc-checkpoint " + args + "' failed: exit code 1")
+	}).upid
 }
 
 // PowerOff is the container's init powering off by itself.

@@ -13,26 +13,28 @@ const keepTasks = 1500
 
 // task is one worker process and what it left behind.
 type task struct {
-	c      *Cluster
-	upid   string
-	node   *node
-	kind   string
-	id     string
-	user   string
-	pid    int
-	pstart int64
-	began  time.Time
-	ended  time.Time
-	exit   string
-	log    []string
-	warned int
-	live   bool
-	held   []string      // locks of the process
-	undo   func()        // what an error rolls back
-	prefix string        // before an error's text
-	grace  time.Duration // how long the clean-up after a signal takes
-	onEnd  []func()
-	timing Timing
+	c       *Cluster
+	upid    string
+	node    *node
+	kind    string
+	id      string
+	user    string
+	pid     int
+	pstart  int64
+	began   time.Time
+	ended   time.Time
+	exit    string
+	log     []string
+	warned  int
+	live    bool
+	stopped bool          // a signal was caught: only the clean-up goes on
+	held    []string      // locks of the process
+	undo    func()        // what an error rolls back
+	caught  func()        // what is done first when a signal was caught
+	prefix  string        // before an error's text
+	grace   time.Duration // how long the clean-up after a signal takes
+	onEnd   []func()
+	timing  Timing
 }
 
 // fork starts a worker and runs work in it. The worker's UPID is the answer
@@ -91,7 +93,7 @@ func (t *task) warn(line string) {
 // after goes on with fn in d, if the worker still lives.
 func (t *task) after(d time.Duration, fn func()) {
 	t.c.after(d, func() {
-		if t.live {
+		if t.live && !t.stopped {
 			fn()
 		}
 	})
@@ -107,12 +109,12 @@ func (t *task) acquire(name string, fn func()) {
 	}
 	t.c.acquire(name, func(ok bool) {
 		switch {
-		case ok && !t.live:
+		case ok && (!t.live || t.stopped):
 			t.c.unlock(name)
 		case ok:
 			t.held = append(t.held, name)
 			fn()
-		case t.live:
+		case t.live && !t.stopped:
 			t.fail(lockTimeout(name))
 		}
 	})
@@ -177,7 +179,16 @@ func (t *task) terminate() {
 	if t.prefix != "" {
 		text = "interrupted by signal"
 	}
-	t.after(t.grace, func() { t.fail(text) })
+	if t.caught != nil {
+		t.caught()
+	}
+	t.stopped = true
+	t.c.after(t.grace, func() {
+		if t.live {
+			t.stopped = false
+			t.fail(text)
+		}
+	})
 }
 
 // kill sends the worker KILL: nothing is rolled back, nothing more is logged.

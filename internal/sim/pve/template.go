@@ -1,5 +1,7 @@
 package pve
 
+import "fmt"
+
 // convert makes a template of a stopped container. The answer is null, not
 // the UPID; the worker inherits the config lock (a second request waits for
 // it) and the caller finds the task by its type.
@@ -33,7 +35,13 @@ func convert(r *call) (any, error) {
 					t.fail("volume '" + props["volume"] + "' does not exist")
 					return
 				}
+				was := v.name
 				s.toBase(v)
+				if s.Type == "lvmthin" {
+					t.say(fmt.Sprintf("  Renamed %q to %q in volume group %q", was, v.name, s.group()),
+						"  Logical volume "+s.group()+"/"+v.name+" changed.",
+						"  WARNING: Combining activation change with other commands is not advised.")
+				}
 				props["volume"] = s.ID + ":" + v.name
 				k.conf.set(key, printProps(mountProps(key), props))
 			}
