@@ -142,7 +142,7 @@ func (d dice) aJob(i int) Job {
 func (d dice) aHold() Hold {
 	return Hold{
 		Kind: Kind(d("kind", 3)), Pool: one(d, "pool", "", d.pool()), Node: one(d, "node", "", d.node()), Scope: one(d, "scope", "", d.scope()),
-		Until: d.time("until"), Reason: "broken",
+		Until: noon.Add(time.Duration(d("until", 120)-40) * time.Second), Reason: "broken",
 	}
 }
 

@@ -35,6 +35,11 @@ func (r Registration) String() string { return word(registrationNames[:], int(r)
 
 // Runner is one container and one registration with the same name. Times are
 // zero until the thing happened.
+//
+// Whoever fills it in keeps three rules. A listing that began before an action
+// on the runner ended says nothing of it. A mint makes the registration Offline
+// at once, before any listing shows it. A container found without any memory
+// of it has Launched set if a JIT config may ever have reached it.
 type Runner struct {
 	Name           string
 	Pool           string // may be one that is no longer desired
