@@ -2,6 +2,7 @@ package pve
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -16,8 +17,9 @@ func getACL(r *call) (any, error) {
 		ID        string `json:"ugid"`
 	}
 	out := []row{}
+	audit := r.c.may(r.who, "/access", privBits["Sys.Audit"], false)
 	for _, path := range r.c.access.aclPaths() {
-		if !r.c.may(r.who, path, privBits["Permissions.Modify"], false) {
+		if !audit && r.mayModify(path) != nil {
 			continue
 		}
 		e := r.c.access.acl[path]
@@ -33,6 +35,10 @@ func getACL(r *call) (any, error) {
 	return out, nil
 }
 
+// aclPath are the paths that can carry an ACL (PVE::AccessControl::check_path).
+var aclPath = regexp.MustCompile(`^/(access(/(groups|realm)(/[^/]+)?)?|mapping(/[a-z]+(/[^/]+)?)?|nodes(/[^/]+)?|` +
+	`pool(/[A-Za-z0-9._\-]+){0,3}|sdn(/[a-z]+(/[^/]+){0,3})?|storage(/[^/]+)?|vms(/[1-9]\d{2,})?)?$`)
+
 // putACL grants or revokes. Without Permissions.Modify only privileges that
 // the caller has itself can be given on (PVE::API2::ACL).
 func putACL(r *call) (any, error) {
@@ -46,13 +52,17 @@ func putACL(r *call) (any, error) {
 		who = append(who, "@"+g)
 	}
 	if len(who) == 0 {
-		return nil, badParams(map[string]string{"users": "either 'users', 'groups' or 'tokens' is required"}) // believed
+		text := "either 'users', 'groups' or 'tokens' is required."
+		return nil, badParams(map[string]string{"users": text, "groups": text, "tokens": text})
+	}
+	if !r.on("delete") && !aclPath.MatchString(path) {
+		return nil, badParam("path", "invalid ACL path '"+path+"'")
 	}
 	own := r.c.permissions(r.who, path).have
 	for _, role := range splitList(r.str("roles")) {
 		p, ok := r.c.access.roles[role]
 		if !ok {
-			return nil, die("role '" + role + "' does not exist")
+			return nil, die("ACL update failed: role '" + role + "' does not exist")
 		}
 		if own&privBits["Permissions.Modify"] == 0 && p&^own != 0 {
 			return nil, denied(path + ", " + strings.Join((p&^own).names(), "|"))
@@ -77,10 +87,11 @@ func (a *access) exists(id string) error {
 		return nil
 	case strings.Contains(id, "!"):
 		if _, t := a.tokenOf(id); t == nil {
-			return die("no such token '" + id + "'")
+			owner, name, _ := strings.Cut(id, "!")
+			return die("ACL update failed: no such token '" + name + "' for user '" + owner + "'")
 		}
 	case a.users[id] == nil:
-		return die("user '" + id + "' does not exist")
+		return die("ACL update failed: user '" + id + "' does not exist")
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -196,12 +197,35 @@ func (r *call) ruleParams() map[string]string {
 	return out
 }
 
-// checkRule is PVE::Firewall::verify_rule, as far as guests need it.
+// portProtocols are the protocols that have ports.
+var portProtocols = map[string]bool{"tcp": true, "udp": true, "udplite": true, "sctp": true, "dccp": true, "6": true, "17": true, "33": true, "132": true, "136": true}
+
+var (
+	groupName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9\-_]+$`)
+	guestNet  = regexp.MustCompile(`^net\d+$`)
+)
+
+// checkRule is PVE::Firewall::verify_rule for a guest: the first thing wrong
+// is what is said. Macros are not known here; any name will do.
 func (f *fwConf) checkRule(rule map[string]string) error {
-	errs := map[string]string{}
+	switch t, a := rule["type"], rule["action"]; {
+	case (t == "in" || t == "out") && a != "ACCEPT" && a != "DROP" && a != "REJECT":
+		return badParam("action", "unknown action '"+a+"'")
+	case t == "group" && !groupName.MatchString(a):
+		return badParam("action", "invalid characters in security group name")
+	}
+	if i := rule["iface"]; i != "" && !guestNet.MatchString(i) {
+		return badParam("iface", "value does not match the regex pattern 'net\\d+'")
+	}
+	proto := rule["proto"]
 	for _, k := range []string{"dport", "sport"} {
-		if rule[k] != "" && rule["proto"] == "" {
-			errs["proto"] = "missing property - '" + k + "' requires this property"
+		icmp := k == "dport" && (proto == "icmp" || proto == "icmpv6")
+		switch {
+		case rule[k] == "":
+		case proto == "":
+			return badParam("proto", "missing property - '"+k+"' requires this property")
+		case !portProtocols[proto] && !icmp:
+			return badParam(k, "protocol '"+proto+"' does not support ports")
 		}
 	}
 	for _, k := range []string{"source", "dest"} {
@@ -210,19 +234,16 @@ func (f *fwConf) checkRule(rule map[string]string) error {
 		case v == "" || formats["IPorCIDR"](strings.Split(strings.Split(v, ",")[0], "-")[0]) == "":
 		case v[0] == '+':
 			if f.set(strings.TrimPrefix(v[1:], "guest/")) == nil {
-				errs[k] = "no such ipset '" + v[1:] + "'"
+				return badParam(k, "no such ipset '"+v[1:]+"'")
 			}
 		case f.alias(v) == nil:
-			errs[k] = "no such alias '" + v + "'"
+			return badParam(k, "no such alias '"+v+"'")
 		}
-	}
-	if len(errs) > 0 {
-		return badParams(errs)
 	}
 	return nil
 }
 
-// fwAddRule puts a new rule first, or where pos says.
+// fwAddRule puts a new rule first, whatever pos says.
 func fwAddRule(r *call) (any, error) {
 	f := r.fwEdit()
 	rule := r.ruleParams()
@@ -232,18 +253,17 @@ func fwAddRule(r *call) (any, error) {
 	if err := r.stale(f.rulesText()); err != nil {
 		return nil, err
 	}
-	pos := min(r.num("pos"), len(f.rules))
-	f.rules = append(f.rules[:pos:pos], append([]map[string]string{rule}, f.rules[pos:]...)...)
+	f.rules = append([]map[string]string{rule}, f.rules...)
 	return nil, nil
 }
 
 func fwSetRule(r *call) (any, error) {
 	f := r.fwEdit()
-	pos, err := r.position(f)
-	if err != nil {
+	if err := r.stale(f.rulesText()); err != nil {
 		return nil, err
 	}
-	if err := r.stale(f.rulesText()); err != nil {
+	pos, err := r.position(f)
+	if err != nil {
 		return nil, err
 	}
 	if to := r.num("moveto"); r.has("moveto") && to != pos {
@@ -251,11 +271,13 @@ func fwSetRule(r *call) (any, error) {
 		return nil, nil
 	}
 	rule := copyMap(f.rules[pos])
+	for k, v := range r.ruleParams() {
+		if rule[k] = v; v == "" || v == "-" {
+			delete(rule, k)
+		}
+	}
 	for _, k := range splitList(r.str("delete")) {
 		delete(rule, k)
-	}
-	for k, v := range r.ruleParams() {
-		rule[k] = v
 	}
 	if err := f.checkRule(rule); err != nil {
 		return nil, err
@@ -284,11 +306,11 @@ func (f *fwConf) move(pos, to int) {
 
 func fwDropRule(r *call) (any, error) {
 	f := r.fwEdit()
-	pos, err := r.position(f)
-	if err != nil {
+	if err := r.stale(f.rulesText()); err != nil {
 		return nil, err
 	}
-	if err := r.stale(f.rulesText()); err != nil {
+	pos, err := r.position(f)
+	if err != nil {
 		return nil, err
 	}
 	f.rules = append(f.rules[:pos:pos], f.rules[pos+1:]...)

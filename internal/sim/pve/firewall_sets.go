@@ -2,8 +2,12 @@ package pve
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 )
+
+var zeroPrefix = regexp.MustCompile(`/0+$`)
 
 func (f *fwConf) set(name string) *ipset {
 	for _, s := range f.sets {
@@ -60,18 +64,22 @@ func fwAddSet(r *call) (any, error) {
 	if old := r.str("rename"); old != "" {
 		s := f.set(old)
 		if s == nil {
-			return nil, badParam("name", "IPSet '"+old+"' does not exist")
+			return nil, badParam("name", "IPSet '"+old+"' does not exists")
 		}
 		if name != old && f.set(name) != nil {
-			return nil, badParam("name", "IPSet '"+name+"' already exists")
+			return nil, badParam("name", "IPSet '"+name+"' does already exist")
 		}
-		s.name, s.comment = name, r.str("comment")
+		s.name = name
+		if r.has("comment") {
+			s.comment = r.str("comment")
+		}
 		return nil, nil
 	}
 	if f.set(name) != nil {
 		return nil, badParam("name", "IPSet '"+name+"' already exists")
 	}
 	f.sets = append(f.sets, &ipset{name: name, comment: r.str("comment")})
+	sortBy(f.sets, func(a, b *ipset) bool { return a.name < b.name })
 	return nil, nil
 }
 
@@ -133,6 +141,9 @@ func fwAddMember(r *call) (any, error) {
 			return nil, badParam("cidr", "address '"+m.cidr+"' already exists")
 		}
 	}
+	if zeroPrefix.MatchString(r.str("cidr")) {
+		return nil, badParam("cidr", "a zero prefix is not allowed in ipset entries")
+	}
 	m := &ipsetMember{cidr: r.str("cidr"), comment: r.str("comment"), nomatch: r.on("nomatch")}
 	s.members = append([]*ipsetMember{m}, s.members...)
 	return nil, nil
@@ -170,11 +181,14 @@ func fwSetMember(r *call) (any, error) {
 }
 
 func fwDropMember(r *call) (any, error) {
-	s, i, err := r.setMember(r.fwEdit())
+	s, err := r.namedSet(r.fwEdit())
 	if err != nil {
 		return nil, err
 	}
-	s.members = append(s.members[:i:i], s.members[i+1:]...)
+	if err := r.stale(s.text()); err != nil {
+		return nil, err
+	}
+	s.members = slices.DeleteFunc(s.members, func(m *ipsetMember) bool { return m.cidr == r.str("cidr") })
 	return nil, nil
 }
 
@@ -208,9 +222,10 @@ func fwAliases(r *call) (any, error) {
 func fwAddAlias(r *call) (any, error) {
 	f := r.fwEdit()
 	if f.alias(r.str("name")) != nil {
-		return nil, badParam("name", "alias '"+strings.ToLower(r.str("name"))+"' already exists")
+		return nil, badParam("name", "alias '"+r.str("name")+"' already exists")
 	}
 	f.aliases = append(f.aliases, &alias{r.str("name"), r.str("cidr"), r.str("comment")})
+	sortBy(f.aliases, func(a, b *alias) bool { return strings.ToLower(a.name) < strings.ToLower(b.name) })
 	return nil, nil
 }
 
@@ -222,25 +237,29 @@ func (r *call) namedAlias(f *fwConf) (*alias, error) {
 }
 
 func fwAlias(r *call) (any, error) {
-	f := r.fw()
-	a, err := r.namedAlias(f)
+	a, err := r.namedAlias(r.fw())
 	if err != nil {
 		return nil, err
 	}
-	return a.view(fwDigest(f.aliasesText())), nil
+	out := a.view("")
+	delete(out, "digest")
+	return out, nil
 }
 
 func fwSetAlias(r *call) (any, error) {
 	f := r.fwEdit()
+	if err := r.stale(f.aliasesText()); err != nil {
+		return nil, err
+	}
 	a, err := r.namedAlias(f)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.stale(f.aliasesText()); err != nil {
-		return nil, err
-	}
 	a.cidr, a.comment = r.str("cidr"), r.str("comment")
 	if n := r.str("rename"); n != "" {
+		if b := f.alias(n); b != nil && b != a {
+			return nil, badParam("name", "alias '"+n+"' already exists")
+		}
 		a.name = n
 	}
 	return nil, nil
@@ -248,14 +267,9 @@ func fwSetAlias(r *call) (any, error) {
 
 func fwDropAlias(r *call) (any, error) {
 	f := r.fwEdit()
-	a, err := r.namedAlias(f)
-	if err != nil {
+	if err := r.stale(f.aliasesText()); err != nil {
 		return nil, err
 	}
-	for i, x := range f.aliases {
-		if x == a {
-			f.aliases = append(f.aliases[:i:i], f.aliases[i+1:]...)
-		}
-	}
+	f.aliases = slices.DeleteFunc(f.aliases, func(a *alias) bool { return strings.EqualFold(a.name, r.str("name")) })
 	return nil, nil
 }

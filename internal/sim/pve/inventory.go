@@ -255,15 +255,19 @@ func (r *call) storageResources() []map[string]any {
 			if !s.on(n) || !r.maySeeStorage(s) {
 				continue
 			}
-			status := "available"
-			if !r.c.nodes[n].up {
-				status = "unknown"
-			}
-			out = append(out, map[string]any{"id": "storage/" + n + "/" + s.ID, "node": n, "storage": s.ID, "type": "storage",
-				"plugintype": s.Type, "content": contentList(s.Content), "status": status, "disk": s.Used, "maxdisk": s.Size, "shared": bit(s.Shared)})
+			out = append(out, r.c.storageResource(n, s))
 		}
 	}
 	return out
+}
+
+func (c *Cluster) storageResource(n string, s *store) map[string]any {
+	status := "available"
+	if !c.nodes[n].up {
+		status = "unknown"
+	}
+	return map[string]any{"id": "storage/" + n + "/" + s.ID, "node": n, "storage": s.ID, "type": "storage", "plugintype": s.Type,
+		"content": contentList(s.Content), "status": status, "disk": s.Used, "maxdisk": s.Size, "shared": bit(s.Shared)}
 }
 
 func bit(b bool) int {

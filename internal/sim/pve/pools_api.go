@@ -7,19 +7,23 @@ type pool struct {
 	id, comment string
 }
 
-// members are the containers and storages of a pool that the caller may see.
+// members are the containers and storages of a pool: all of them, whatever the
+// caller may see of them elsewhere.
 func (r *call) members(id string) []any {
 	out := []any{}
 	for _, t := range r.c.sorted() {
-		if r.c.member[t.vmid] == id && r.c.may(r.who, vmPath(t.vmid), privBits["VM.Audit"], false) {
+		if r.c.member[t.vmid] == id && r.str("type") != "storage" && r.str("type") != "qemu" {
 			e := r.c.resourceRow(t, "")
 			e.Lock = ""
 			out = append(out, e)
 		}
 	}
-	for _, e := range r.storageResources() {
-		if s := r.c.storages[e["storage"].(string)]; s != nil && s.pool == id {
-			out = append(out, e)
+	if t := r.str("type"); t == "lxc" || t == "qemu" {
+		return out
+	}
+	for _, s := range r.c.sortedStores() {
+		if s.pool == id {
+			out = append(out, r.c.storageResource(r.c.names[0], s))
 		}
 	}
 	return out
@@ -77,7 +81,7 @@ func addPool(r *call) (any, error) {
 func putPool(r *call) (any, error) {
 	p := r.c.pools[r.str("poolid")]
 	if p == nil {
-		return nil, die("update pool failed: pool '" + r.str("poolid") + "' does not exist")
+		return nil, die("update pools failed: pool '" + r.str("poolid") + "' does not exist")
 	}
 	if err := r.acquire(userLock); err != nil {
 		return nil, err
@@ -94,9 +98,9 @@ func putPool(r *call) (any, error) {
 	for _, id := range splitList(r.str("storage")) {
 		s := r.c.storages[id]
 		if s == nil {
-			return nil, die("update pool failed: storage '" + id + "' does not exist")
+			return nil, die("update pools failed: storage '" + id + "' does not exist")
 		}
-		if err := r.c.check(r.who, "/storage/"+id, "Datastore.Allocate"); err != nil {
+		if err := r.mayModify("/storage/" + id); err != nil {
 			return nil, err
 		}
 		s.pool = p.id
@@ -108,20 +112,20 @@ func putPool(r *call) (any, error) {
 }
 
 func (r *call) poolVM(pool string, vmid int) error {
-	if err := r.c.check(r.who, vmPath(vmid), "VM.Allocate"); err != nil {
+	if err := r.mayModify(vmPath(vmid)); err != nil {
 		return err
 	}
 	n := strconv.Itoa(vmid)
 	switch was := r.c.member[vmid]; {
 	case r.on("delete") && was != pool:
-		return die("update pool failed: VM " + n + " is not a pool member")
+		return die("update pools failed: VM " + n + " is not a pool member")
 	case r.on("delete"):
 		delete(r.c.member, vmid)
 		return nil
 	case was == pool:
-		return die("update pool failed: VM " + n + " is already a pool member")
+		return die("update pools failed: VM " + n + " is already a pool member")
 	case was != "" && !r.on("allow-move"):
-		return die("update pool failed: VM " + n + " belongs already to pool '" + was + "' and 'allow-move' is not set")
+		return die("update pools failed: VM " + n + " belongs already to pool '" + was + "' and 'allow-move' is not set")
 	}
 	r.c.member[vmid] = pool
 	return nil
