@@ -13,9 +13,10 @@ import (
 // children are what the test binary does instead of testing when it is started
 // again with role in its environment.
 var children = map[string]func(path string) error{
-	"write": writeForever,
-	"hold":  hold,
-	"fill":  fillUnderLimit,
+	"write":      writeForever,
+	"hold":       hold,
+	"fill limit": fillUnderLimit,
+	"fill disk":  fillSmallDisk,
 }
 
 const role, where = "DAYFLY_JOURNAL_TEST", "DAYFLY_JOURNAL_PATH"
