@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"sort"
 	"strings"
+	"testing"
 	"time"
 )
 
@@ -419,4 +420,35 @@ func logText(lines []string) string {
 	}
 	sort.Strings(keys)
 	return strings.Join(append(out, keys...), "\n")
+}
+
+func TestComparisonNoticesWhatDiffers(t *testing.T) {
+	parse := func(s string) any {
+		var v any
+		if err := json.Unmarshal([]byte(s), &v); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	const path, body = "/api2/json/nodes/pve/lxc/1/config", `{"data":{"cores":1,"lock":"disk","digest":"a","net0":"name=eth0,hwaddr=BC:24:11:00:00:01"}}`
+	ok := 200
+	for ours, same := range map[string]bool{
+		body: true,
+		`{"data":{"cores":1,"lock":"disk","digest":"b","net0":"name=eth0,hwaddr=BC:24:11:00:00:02"}}`:       true,
+		`{"data":{"cores":2,"lock":"disk","digest":"a","net0":"name=eth0,hwaddr=BC:24:11:00:00:01"}}`:       false,
+		`{"data":{"cores":"1","lock":"disk","digest":"a","net0":"name=eth0,hwaddr=BC:24:11:00:00:01"}}`:     false,
+		`{"data":{"cores":1,"digest":"a","net0":"name=eth0,hwaddr=BC:24:11:00:00:01"}}`:                     false,
+		`{"data":{"cores":1,"lock":"disk","digest":"a","x":1,"net0":"name=eth0,hwaddr=BC:24:11:00:00:01"}}`: false,
+		`{"data":{"cores":1,"lock":"disk","digest":"a","net0":"name=eth1,hwaddr=BC:24:11:00:00:01"}}`:       false,
+		`{"data":null}`: false,
+	} {
+		p := &replay{t: t, same: map[string]string{}, known: map[string]bool{}}
+		e := &entry{Method: "GET", Path: path, Status: &ok, Reason: "OK", Body: parse(body)}
+		if d := p.compare(e, got{code: 200, reason: "OK", body: parse(ours)}); (len(d) == 0) != same {
+			t.Errorf("%s: differences: got %v, want none: %t", ours, d, same)
+		}
+		if d := p.compare(e, got{code: 200, reason: "Fine", body: parse(body)}); len(d) == 0 {
+			t.Error("another reason phrase: got no difference")
+		}
+	}
 }

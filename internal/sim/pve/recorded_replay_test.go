@@ -2,6 +2,7 @@ package pve
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"regexp"
 	"strconv"
@@ -138,6 +139,10 @@ func (p *replay) build(sizes map[string][2]int64) {
 		if a.Type == "group" {
 			who = "@" + who
 		}
+		if _, t := p.c.access.tokenOf(a.Ugid); t == nil && a.Type == "token" {
+			p.c.AddToken(a.Ugid, true)
+			p.c.SetTokenSecret(a.Ugid, secretMark)
+		}
 		p.c.SetACL(a.Path, a.Roleid, a.Propagate == 1, who)
 	}
 }
@@ -164,6 +169,7 @@ func (p *replay) storage(m map[string]any, archives []string, sizes map[string][
 // run plays the steps: one after the other at their times, those under way
 // together all at once.
 func (p *replay) run() {
+	defer p.c.Close()
 	p.begin = time.Now()
 	done := map[*entry]bool{}
 	for i, e := range p.q.steps {
@@ -353,7 +359,10 @@ type got struct {
 }
 
 func (p *replay) send(e *entry) got {
-	req := p.request(e)
+	req, err := p.request(e)
+	if err != nil {
+		return got{err: fmt.Errorf("request cannot be made: %w", err)}
+	}
 	res, err := stage.Transport{Handler: p.c}.RoundTrip(req)
 	if err != nil {
 		return got{err: err}

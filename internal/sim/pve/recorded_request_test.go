@@ -28,7 +28,7 @@ func (p *replay) ours(s string) string {
 }
 
 // request builds the request as it was made.
-func (p *replay) request(e *entry) *http.Request {
+func (p *replay) request(e *entry) (*http.Request, error) {
 	if e.RawRequest != "" {
 		return p.rawRequest(e)
 	}
@@ -58,20 +58,15 @@ func (p *replay) request(e *entry) *http.Request {
 	}
 	req, err := http.NewRequest(e.Method, "http://"+p.node+":8006/", body)
 	if err != nil {
-		p.t.Fatal(err)
+		return nil, err
 	}
-	p.setPath(req, path, query)
+	if req.URL.Path, err = url.PathUnescape(path); err != nil {
+		return nil, err
+	}
+	req.URL.RawPath, req.URL.RawQuery = path, query
 	req.Header = header
 	p.credentials(e, req)
-	return req
-}
-
-func (p *replay) setPath(req *http.Request, path, query string) {
-	plain, err := url.PathUnescape(path)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	req.URL.Path, req.URL.RawPath, req.URL.RawQuery = plain, path, query
+	return req, nil
 }
 
 // form reads parameters given as an object or, where a name occurs twice, as
@@ -126,7 +121,7 @@ func (p *replay) credentials(e *entry, req *http.Request) {
 var elidedBody = regexp.MustCompile(`\((\d+) bytes of body\)$`)
 
 // rawRequest rebuilds a request that was written by hand.
-func (p *replay) rawRequest(e *entry) *http.Request {
+func (p *replay) rawRequest(e *entry) (*http.Request, error) {
 	text := e.RawRequest
 	if m := elidedBody.FindStringSubmatchIndex(text); m != nil {
 		n := atoi(text[m[2]:m[3]])
@@ -138,8 +133,8 @@ func (p *replay) rawRequest(e *entry) *http.Request {
 	}
 	req, err := http.ReadRequest(bufio.NewReader(strings.NewReader(strings.ReplaceAll(head, "\n", "\r\n") + "\r\n\r\n" + body)))
 	if err != nil {
-		p.t.Fatalf("%s: %v", e.Step, err)
+		return nil, err
 	}
 	req.URL.Scheme, req.URL.Host, req.RequestURI = "http", p.node+":8006", ""
-	return req
+	return req, nil
 }

@@ -112,7 +112,7 @@ func (r *call) wanted(t *task) bool {
 	if r.has("vmid") && t.id != r.str("vmid") {
 		return false
 	}
-	if f := r.str("userfilter"); f != "" && !strings.Contains(t.user, f) {
+	if f := r.str("userfilter"); f != "" && !strings.Contains(strings.ToLower(t.user), strings.ToLower(f)) {
 		return false
 	}
 	if r.has("since") && t.began.Before(time.Unix(int64(r.num("since")), 0)) {
@@ -193,7 +193,9 @@ func taskLog(r *call) (any, error) {
 	lines := []string{"unable to open file - No such file or directory"}
 	user := upidRE.FindStringSubmatch(r.str("upid"))[8]
 	if t != nil {
-		lines, user = t.log, t.user
+		if lines, user = t.log, t.user; len(lines) == 0 {
+			lines = []string{"no content"}
+		}
 	}
 	if !r.mine(user) {
 		if err := r.c.check(r.who, "/nodes/"+r.str("node"), "Sys.Audit"); err != nil {
