@@ -229,14 +229,34 @@ func TestContainerLeftUnconfiguredIsNoSpare(t *testing.T) {
 		s := spec(20001)
 		s.Pool.Network = fleet.Network{Bridge: "vmbr9", VLAN: 30} // which the token may not use
 		err := w.client.Clone(t.Context(), s)
-		if !errors.Is(err, fleet.ErrDenied) || !strings.Contains(err.Error(), "(/sdn/zones/localnetwork/vmbr9/30, SDN.Use)") {
-			t.Errorf("got %v, want Proxmox's refusal", err)
+		if !errors.Is(err, fleet.ErrDenied) || !errors.Is(err, fleet.ErrUnknownOutcome) || !strings.Contains(err.Error(), "(/sdn/zones/localnetwork/vmbr9/30, SDN.Use)") {
+			t.Errorf("got %v, want Proxmox's refusal, and that something was made", err)
 		}
 		if got, ok := w.owned(20001); !ok || got.State != fleet.Creating {
 			t.Errorf("got %v, %v, want it listed as %v", got.State, ok, fleet.Creating)
 		}
 		if err := w.client.Destroy(t.Context(), "pve", 20001); err != nil || w.there(20001) {
 			t.Errorf("destroy: got %v", err)
+		}
+	})
+}
+
+func TestProxmoxAwayAfterTheCloneIsNotWithoutEffect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, pve.Config{})
+		w.always(func(r *http.Request) stage.Fault {
+			if strings.HasSuffix(r.URL.Path, "/config") {
+				return stage.Fault{Code: 595, Reason: "No route to host"}
+			}
+			return stage.Fault{}
+		})
+		begin := time.Now()
+		err := w.client.Clone(t.Context(), spec(20001))
+		if !errors.Is(err, fleet.ErrUnknownOutcome) || errors.Is(err, fleet.ErrUnavailable) {
+			t.Errorf("got %v, want %v alone", err, fleet.ErrUnknownOutcome)
+		}
+		if took := time.Since(begin); took > 20*time.Second {
+			t.Errorf("gave up after %v, want at most 20s", took)
 		}
 	})
 }
