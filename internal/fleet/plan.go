@@ -141,20 +141,15 @@ func (p *pass) sort(r *Runner) {
 
 func (p *pass) do(a Action) { p.actions = append(p.actions, a) }
 
-// at asks for another pass at t.
-func (p *pass) at(t time.Time) {
-	if t.After(p.now) && (p.next.IsZero() || t.Before(p.next)) {
-		p.next = t
-	}
-}
-
 // passed reports whether deadline is over, and else asks for a pass then.
 func (p *pass) passed(deadline time.Time) bool {
-	if p.now.Before(deadline) {
-		p.at(deadline)
-		return false
+	if !p.now.Before(deadline) {
+		return true
 	}
-	return true
+	if p.next.IsZero() || deadline.Before(p.next) {
+		p.next = deadline
+	}
+	return false
 }
 
 type holdKey struct {
