@@ -50,7 +50,10 @@ type githubConfig struct {
 	KeyCredential           string   `hcl:"key_credential,optional"`
 	WebhookSecretFile       string   `hcl:"webhook_secret_file,optional"`
 	WebhookSecretCredential string   `hcl:"webhook_secret_credential,optional"`
+	Poll                    string   `hcl:"poll,optional"`
 	Body                    hcl.Body `hcl:",body"`
+
+	Every time.Duration // between polls of queued jobs
 
 	Key, WebhookSecret fleet.Secret
 }

@@ -78,6 +78,22 @@ func (c *githubConfig) check(d *diagnostics) {
 	if c.App != "" && !appID.MatchString(c.App) {
 		d.at(c.Body, "app", "Invalid GitHub App", "%q is neither an App's number nor its client id; both are on the App's settings page.", c.App)
 	}
+	c.Every = interval(d, c.Body, "poll", c.Poll)
+}
+
+// minInterval keeps the servers' owners friendly.
+const minInterval = 5 * time.Second
+
+// interval reads the period of a poll, a minute by default.
+func interval(d *diagnostics, body hcl.Body, name, text string) time.Duration {
+	if text == "" {
+		return time.Minute
+	}
+	every, err := time.ParseDuration(text)
+	if err != nil || every < minInterval {
+		d.at(body, name, "Invalid interval", `%q: want a duration of at least %s, for example "60s".`, text, minInterval)
+	}
+	return every
 }
 
 func (c *poolsConfig) check(d *diagnostics) {
@@ -89,18 +105,8 @@ func (c *poolsConfig) check(d *diagnostics) {
 	}
 }
 
-// minInterval keeps the git server's owner friendly.
-const minInterval = 5 * time.Second
-
 func (c *gitConfig) check(d *diagnostics) {
-	c.Every = time.Minute
-	if c.Interval != "" {
-		every, err := time.ParseDuration(c.Interval)
-		if err != nil || every < minInterval {
-			d.at(c.Body, "interval", "Invalid interval", `%q: want a duration of at least %s, for example "60s".`, c.Interval, minInterval)
-		}
-		c.Every = every
-	}
+	c.Every = interval(d, c.Body, "interval", c.Interval)
 	if c.Path != "" && (path.IsAbs(c.Path) || path.Clean(c.Path) == ".." || strings.HasPrefix(path.Clean(c.Path), "../")) {
 		d.at(c.Body, "path", "Invalid path", "%q is not inside the repository.", c.Path)
 	}

@@ -181,6 +181,28 @@ func TestSecretsKeepEverythingButTheLineEnd(t *testing.T) {
 	}
 }
 
+func TestSecretsOpenToOthersAreRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte("hush"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for mode, want := range map[os.FileMode]bool{0o600: true, 0o400: true, 0o640: false, 0o604: false, 0o620: false, 0o601: false} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		_, err := readSecretFile(path, true)
+		if (err == nil) != want {
+			t.Errorf("mode %#o: %v, want it read: %v", mode, err, want)
+		}
+		if err != nil && (!strings.Contains(err.Error(), `"chmod 600 `+path+`"`) || strings.Contains(err.Error(), "hush")) {
+			t.Errorf("mode %#o: %v, want the command that mends it and nothing of the secret", mode, err)
+		}
+		if text, err := readSecretFile(path, false); text != "hush" || err != nil {
+			t.Errorf("mode %#o: a credential is refused: %v", mode, err)
+		}
+	}
+}
+
 func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(good))
 	f.Add([]byte("proxmox {\n token = <<X\na\nX\n}"))

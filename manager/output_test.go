@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -153,6 +155,44 @@ func TestFollowEndsWithOtherErrors(t *testing.T) {
 			t.Errorf("got %v, want boom", err)
 		}
 	})
+}
+
+// TestReadyMeansThatTheLoopTurned: systemd starts what comes after the daemon
+// when the daemon can answer.
+func TestReadyMeansThatTheLoopTurned(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	told, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer told.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	ctx, cancel := context.WithCancel(t.Context())
+	var order []string
+	healthy := func(context.Context) error {
+		_ = told.SetReadDeadline(time.Now().Add(50 * time.Millisecond)) // what is there already comes at once
+		if _, err := told.Read(make([]byte, 100)); err == nil {
+			order = append(order, "told")
+		}
+		order = append(order, "turned")
+		cancel()
+		return nil
+	}
+	if err := supervised(ctx, healthy, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	_ = told.SetReadDeadline(time.Now().Add(patience))
+	for range 2 {
+		buf := make([]byte, 100)
+		n, err := told.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		order = append(order, string(buf[:n]))
+	}
+	if want := []string{"turned", "READY=1", "STOPPING=1"}; !slices.Equal(order, want) {
+		t.Errorf("got %q, want %q", order, want)
+	}
 }
 
 // TestWatchdogIsFedByHealthOnly: a loop that hangs is restarted by systemd.

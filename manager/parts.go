@@ -74,6 +74,7 @@ func (c *config) assemble(j *journal.Journal, key fleet.Secret, log *slog.Logger
 		return nil, nil, err
 	}
 	source, every := c.Pools.source()
+	every.Jobs = c.GitHub.Every
 	d, err := daemon.New(daemon.Config{
 		Proxmox: px, GitHub: gh, Journal: j, Source: source, Key: key, Webhook: c.GitHub.WebhookSecret,
 		First: c.Proxmox.First, Last: c.Proxmox.Last, Every: every, Version: thisVersion().Version, Log: log,

@@ -43,8 +43,8 @@ func (p *program) serve(ctx context.Context, path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, parts.close()) }()
-	log.Info("dayfly starts", "version", thisVersion().Version, "config", path, "pools", parts.source,
-		"listen", parts.public.Addr(), "socket", parts.admin.Addr())
+	log.Info("dayfly starts", "version", thisVersion().Version, "config", path, "pools", parts.source.String(),
+		"listen", parts.public.Addr().String(), "socket", parts.admin.Addr().String())
 	err = parts.run(ctx)
 	log.Info("dayfly stopped")
 	return err

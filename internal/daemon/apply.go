@@ -100,6 +100,9 @@ func (d *Daemon) contained(r *runner, c proxmox.Container) {
 	was := r.Container
 	r.Container, r.Storage, r.VMID, r.Node = c.State, c.Storage, c.VMID, c.Node
 	if c.State == fleet.Creating {
+		if c.Lock == "" {
+			spent("it was left half-made")(r) // nobody works on it any more
+		}
 		return
 	}
 	if r.Cloned.IsZero() {
@@ -219,9 +222,7 @@ func (d *Daemon) jobSeen(s *state, j fleet.Job) {
 	case fleet.Completed:
 		d.took(j, now)
 		if r.Ended.IsZero() {
-			r.Ended = now
-			d.save(r, journal.Done, j.Conclusion)
+			d.ended(r, now)
 		}
-		d.looks.pokeNode(r.Node)
 	}
 }

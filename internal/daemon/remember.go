@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -52,50 +51,27 @@ func (d *Daemon) rememberPools(ctx context.Context) error {
 	return nil
 }
 
-// resume closes the intents that were cut off. A launch is judged by what its
-// container does (see contained), a clone by whether its VMID exists: one that
-// never reached Proxmox must not keep a job waiting until its deadline.
+// resume closes the intents that were cut off. A clone among them is given up:
+// what it made, a listing will show. A launch is judged by what its container
+// does (see contained).
 func (d *Daemon) resume(ctx context.Context) error {
 	intents, err := d.cfg.Journal.Unfinished(ctx)
 	if err != nil {
 		return fmt.Errorf("read intents from the journal: %w", err)
 	}
 	for _, in := range intents {
-		r := d.state.runners[in.Action.Runner]
 		d.log.Info("cut off by the last stop", "action", in.Action.Kind.String(), "runner", in.Action.Runner)
 		var row fleet.Runner
-		if r != nil {
+		if r := d.state.runners[in.Action.Runner]; r != nil {
+			if in.Action.Kind == fleet.Clone && r.Cloned.IsZero() {
+				spent("its clone was cut off")(r)
+				r.Container = fleet.Unseen
+			}
 			row = r.Runner
 		}
 		if err := d.cfg.Journal.End(ctx, in.ID, row, "cut off by a stop"); err != nil {
 			return fmt.Errorf("close intent %d: %w", in.ID, err)
 		}
-		if r != nil && in.Action.Kind == fleet.Clone && r.Cloned.IsZero() {
-			name := r.Name
-			d.work.Go(func() { d.unmade(ctx, name, r.VMID) })
-		}
 	}
 	return nil
-}
-
-// unmade gives up a cut-off clone if Proxmox has no guest of its VMID.
-func (d *Daemon) unmade(ctx context.Context, name string, id fleet.VMID) {
-	for wait := 250 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 10*time.Second) {
-		exists, err := d.cfg.Proxmox.Taken(ctx, id)
-		if err == nil && exists {
-			return
-		}
-		if err == nil || errors.Is(err, fleet.ErrDenied) {
-			d.inbox.post(func(s *state) {
-				if r := s.runners[name]; r != nil && r.Cloned.IsZero() {
-					spent("its clone was cut off")(r)
-				}
-			})
-			return
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
-	}
 }

@@ -88,8 +88,7 @@ func (d *Daemon) bindJobs(now time.Time) {
 	}
 	for _, r := range s.runners {
 		if r.Job != 0 && r.Ended.IsZero() && !running[r.Job] {
-			r.Ended = now
-			d.save(r, journal.Done, "")
+			d.ended(r, now)
 		}
 	}
 }
@@ -106,7 +105,16 @@ func (d *Daemon) took(j fleet.Job, now time.Time) {
 		r.Listened = now
 	}
 	d.succeeded(fleet.Launch, r.Runner)
-	d.save(r, journal.Running, "")
+	d.later.Save(r.Runner)
+}
+
+// ended notes that a runner's job is over. GitHub removes the registration of
+// a JIT runner with its job; a listing shows if it did not.
+func (d *Daemon) ended(r *runner, now time.Time) {
+	r.Ended = now
+	r.Registration, r.RegistrationID = fleet.Unregistered, 0
+	d.later.Save(r.Runner)
+	d.looks.pokeNode(r.Node)
 }
 
 // forget drops the runners of which nothing is left.

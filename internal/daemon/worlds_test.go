@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,7 +17,7 @@ import (
 
 var (
 	worldCount = flag.Int("worlds", 1000, "random worlds to run")
-	worldSeed  = flag.Uint64("world", 0, "run the world of this seed only, and print its log")
+	worldSeed  = flag.Uint64("world", 0, "run the world of this seed only, and keep its log")
 	worldFirst = flag.Uint64("first", 1, "seed of the first random world")
 )
 
@@ -108,9 +109,11 @@ func randomWorld(t *testing.T, seed uint64, loud bool) {
 	p.check()
 	if t.Failed() || loud {
 		t.Logf("seed %d: %s\nfaults: %+v\nrepeat: go test ./internal/daemon -run RandomWorlds -world %d", seed, p.w.Summary(), cfg.Faults, seed)
-		if loud {
-			_, _ = os.Stderr.WriteString(p.logs.String())
+		file := filepath.Join(t.ArtifactDir(), fmt.Sprintf("world-%d.log", seed))
+		if err := os.WriteFile(file, []byte(p.logs.String()), 0o600); err != nil {
+			t.Error(err)
 		}
+		t.Logf("log: %s (kept with -artifacts)", file)
 	}
 }
 

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// demoOptions are the flags of "dayfly demo".
+type demoOptions struct {
+	seed uint64
+	jobs int
+	hold bool
+}
+
+// errDemo is the verdict that the day did not end as it must. The summary says
+// how.
+var errDemo = errors.New("the day did not end as it must")
+
+func (p *program) demoCommand() *cobra.Command {
+	var o demoOptions
+	cmd := p.reads(&cobra.Command{
+		Use:   "demo",
+		Short: "play a day of jobs against a simulated Proxmox and GitHub",
+		Long: `Play a day of jobs on this machine, with nothing installed and nothing left
+behind: a simulated Proxmox VE and a simulated GitHub on loopback sockets, a git
+repository made from the example pools, and the very daemon that "dayfly run"
+starts, in a process of its own.
+
+Jobs come alone and in a burst; a webhook is lost, one comes twice, one comes
+after its job is over; a job is cancelled while its container boots; another
+program's runner takes a job; a clone fails; a runner never registers; a commit
+raises a pool's max; the daemon is killed and started again.
+
+The journal is printed as it grows, and a table at the end. The exit code is 0
+only if every job ended once, nothing is left and nothing live was killed.`,
+		Example: `  dayfly demo --jobs 60 --seed 7
+  dayfly demo --hold        keep everything up afterwards, to play with`,
+		GroupID: groupServe,
+		Args:    takes(),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return p.demo(cmd.Context(), o) },
+	})
+	cmd.Flags().Uint64Var(&o.seed, "seed", 1, "`N` that the day's chance comes from")
+	cmd.Flags().IntVar(&o.jobs, "jobs", 40, "how many jobs the day has, at least 16")
+	cmd.Flags().BoolVar(&o.hold, "hold", false, "keep the world and the daemon up after the day, until interrupted")
+	return cmd
+}
+
+// demoLimit bounds a demo: a day that does not end is a failure.
+const demoLimit = 10 * time.Minute
+
+func (p *program) demo(ctx context.Context, o demoOptions) (err error) {
+	if o.jobs < minDayJobs {
+		return usageError{fmt.Errorf("a day has at least %d jobs, not %d", minDayJobs, o.jobs)}
+	}
+	d, err := openDemo(p, o)
+	if err != nil {
+		return fmt.Errorf("set up the demo: %w", err)
+	}
+	defer func() { err = errors.Join(err, d.close()) }()
+	if err := d.startDaemon(ctx); err != nil {
+		return err
+	}
+	bounded, cancel := context.WithTimeout(ctx, demoLimit)
+	defer cancel()
+	if err := d.day(bounded); err != nil {
+		return err
+	}
+	if o.hold {
+		d.holdUp(ctx)
+		// What was interrupted is the holding: the evening still follows.
+		bounded, cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+	}
+	if err := d.evening(bounded); err != nil {
+		return err
+	}
+	s, err := d.summary(bounded)
+	if err != nil {
+		return err
+	}
+	if err := d.printSummary(s); err != nil {
+		return err
+	}
+	if !s.good() {
+		return hinted{errDemo, d.lastWords()}
+	}
+	return nil
+}

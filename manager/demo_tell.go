@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/daemon"
+)
+
+// teller prints the daemon's journal as it grows, with what the day brings in
+// between.
+type teller struct {
+	out   io.Writer
+	quiet bool
+	style style
+	begin time.Time
+	now   time.Time      // of the line printed last
+	last  int64          // of the journal's entries
+	jobs  map[int64]int  // short numbers
+	names map[string]int // short numbers of runners
+	mints int            // JIT configs minted by the daemon
+}
+
+func newTeller(out io.Writer, quiet bool) *teller {
+	return &teller{out: out, quiet: quiet, style: styleOf(out), begin: time.Now(), jobs: map[int64]int{}, names: map[string]int{}}
+}
+
+// say prints what happens in the world.
+func (t *teller) say(format string, args ...any) {
+	if !t.quiet {
+		fmt.Fprintf(t.out, "%s %s\n", t.at(time.Now()), t.style.bold("· "+fmt.Sprintf(format, args...)))
+	}
+}
+
+// tell prints what the journal has to say since the last time. A daemon that
+// is down has nothing to say.
+func (t *teller) tell(ctx context.Context, admin *daemon.Client) {
+	events, err := admin.Events(ctx, t.last, 1000)
+	if err != nil {
+		return
+	}
+	for _, e := range events {
+		t.last = e.ID
+		if e.What == "minted" {
+			t.mints++
+		}
+		if !t.quiet {
+			fmt.Fprintf(t.out, "%s   %-12s %-8s %-10s %s\n", t.at(e.At), e.What, t.job(e.Job), t.runner(e.Runner), clip(e.Detail, 110))
+		}
+	}
+}
+
+// at is a time since the demo began. GitHub's times are whole seconds: a line
+// never shows an earlier one than the line above it.
+func (t *teller) at(when time.Time) string {
+	if when.After(t.now) {
+		t.now = when
+	}
+	return fmt.Sprintf("%8.3fs", t.now.Sub(t.begin).Seconds())
+}
+
+// job gives jobs short numbers, in the order of their appearance.
+func (t *teller) job(id int64) string {
+	if id == 0 {
+		return ""
+	}
+	if t.jobs[id] == 0 {
+		t.jobs[id] = len(t.jobs) + 1
+	}
+	return fmt.Sprintf("job %d", t.jobs[id])
+}
+
+func (t *teller) runner(name string) string {
+	if name == "" || !strings.HasPrefix(name, "dayfly-") {
+		return name
+	}
+	if t.names[name] == 0 {
+		t.names[name] = len(t.names) + 1
+	}
+	return fmt.Sprintf("runner %d", t.names[name])
+}
+
+func clip(s string, most int) string {
+	if r := []rune(s); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return s
+}
