@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -185,6 +186,7 @@ func TestTrap9AnswerWithoutTaskIsNoSuccess(t *testing.T) {
 func TestTrap10DebugLogsHoldNoBodies(t *testing.T) {
 	const secret = "jit-config-of-a-runner"
 	var logged bytes.Buffer
+	printed := capture(t) // go-proxmox logs there by itself
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if !strings.Contains(string(body), secret) {
@@ -204,13 +206,37 @@ func TestTrap10DebugLogsHoldNoBodies(t *testing.T) {
 	if !strings.Contains(logged.String(), "/nodes/pve/lxc/20001/config") || !strings.Contains(logged.String(), "400") {
 		t.Errorf("log: got %q, want the request's path and status", logged.String())
 	}
+	all := logged.String() + printed()
 	for _, hidden := range []string{secret, "11111111-2222"} {
-		if strings.Contains(logged.String(), hidden) {
-			t.Errorf("log holds %q: %s", hidden, logged.String())
+		if strings.Contains(all, hidden) {
+			t.Errorf("log holds %q: %s", hidden, all)
 		}
 	}
-	if all := fmt.Sprintf("%v %+v %#v %+v", conf, conf, cl, cl); strings.Contains(all, "11111111-2222") {
+	if all = fmt.Sprintf("%v %+v %#v %+v", conf, conf, cl, cl); strings.Contains(all, "11111111-2222") {
 		t.Errorf("the token is printed: %s", all)
+	}
+}
+
+// capture redirects standard output and error into a file until the returned
+// function, which gives its content.
+func capture(t *testing.T) func() string {
+	t.Helper()
+	file, err := os.CreateTemp(t.TempDir(), "printed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr := os.Stdout, os.Stderr
+	os.Stdout, os.Stderr = file, file
+	restore := func() { os.Stdout, os.Stderr = stdout, stderr }
+	t.Cleanup(restore)
+	return func() string {
+		restore()
+		b, err := os.ReadFile(file.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = file.Close()
+		return string(b)
 	}
 }
 
