@@ -58,14 +58,13 @@ func putACL(r *call) (any, error) {
 	if !r.on("delete") && !aclPath.MatchString(path) {
 		return nil, badParam("path", "invalid ACL path '"+path+"'")
 	}
-	own := r.c.permissions(r.who, path).have
 	for _, role := range splitList(r.str("roles")) {
 		p, ok := r.c.access.roles[role]
 		if !ok {
 			return nil, die("ACL update failed: role '" + role + "' does not exist")
 		}
-		if own&privBits["Permissions.Modify"] == 0 && p&^own != 0 {
-			return nil, denied(path + ", " + strings.Join((p&^own).names(), "|"))
+		if err := r.mayGive(path, role, p, propagate); err != nil {
+			return nil, err
 		}
 		for _, id := range who {
 			if err := r.c.access.exists(id); err != nil {
@@ -79,6 +78,29 @@ func putACL(r *call) (any, error) {
 		}
 	}
 	return nil, nil
+}
+
+// mayGive is the check on who may change a path's ACL only because of what it
+// is about: it gives and takes no more than it has itself.
+func (r *call) mayGive(path, role string, p privs, propagate bool) error {
+	own := r.c.permissions(r.who, path)
+	if own.have&privBits["Permissions.Modify"] != 0 {
+		return nil
+	}
+	verb := "add"
+	if r.on("delete") {
+		verb = "remove"
+	}
+	text := "Cannot " + verb + " role '" + role + "'"
+	switch {
+	case role == "NoAccess":
+		return badParam("role", text+" - requires 'Permissions.Modify'")
+	case p&^own.have != 0:
+		return badParam("role", text+" - requires 'Permissions.Modify' or superset of privileges.")
+	case propagate && p&^own.below != 0 && verb == "add":
+		return badParam("role", text+" with propagation - requires 'Permissions.Modify' or propagated superset of privileges.")
+	}
+	return nil
 }
 
 func (a *access) exists(id string) error {

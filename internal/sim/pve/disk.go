@@ -154,8 +154,8 @@ func listSnapshots(r *call) (any, error) {
 
 func makeSnapshot(r *call) (any, error) {
 	name, text, vmid := r.str("snapname"), r.str("description"), r.vmid()
-	if name == "current" {
-		return nil, die("unable to use snapshot name 'current' (reserved name)")
+	if name == "current" || name == "vzdump" {
+		return nil, die("unable to use snapshot name '" + name + "' (reserved name)")
 	}
 	t := r.c.fork(r.node, "vzsnapshot", r.str("vmid"), r.who, func(t *task) {
 		t.lockedCT(vmid, false, func(k *ct) {

@@ -267,3 +267,38 @@ func TestFirewallFileGoesWithItsContainer(t *testing.T) {
 		}
 	})
 }
+
+func TestTokenGivesOnlyWhatItHas(t *testing.T) {
+	bubble(t, Config{Timing: Timing{Clone: time.Second}}, func(t *testing.T, c *Cluster, api *client) {
+		cloned(t, api, "20001")
+		const acl = "PUT /access/acl"
+		api.want(403, "Permission check failed (/vms/9000, Permissions.Modify|VM.Allocate)", acl, "path", "/vms/9000", "roles", "PVETemplateUser", "users", "dayfly@pve")
+		a := api.want(400, "", acl, "path", "/vms/20001", "roles", "PVEVMAdmin", "users", "dayfly@pve")
+		if want := "Cannot add role 'PVEVMAdmin' - requires 'Permissions.Modify' or superset of privileges."; a.errors["role"] != want {
+			t.Errorf("role beyond its own: got %v, want %s", a.errors, want)
+		}
+		api.want(200, "OK", acl, "path", "/vms/20001", "roles", "DayflyRunners", "users", "dayfly@pve", "propagate", "0")
+		api.task("DELETE /nodes/pve/lxc/20001")
+		if _, left := c.access.acl["/vms/20001"]; left {
+			t.Error("ACL of a destroyed container is still there")
+		}
+	})
+}
+
+func TestRebootAppliesWhatIsPending(t *testing.T) {
+	bubble(t, Config{}, func(t *testing.T, c *Cluster, api *client) {
+		cloned(t, api, "20001")
+		api.want(500, "VM 20001 not running", "POST /nodes/pve/lxc/20001/status/reboot")
+		api.task("POST /nodes/pve/lxc/20001/status/start")
+		api.want(200, "OK", "PUT /nodes/pve/lxc/20001/config", "env", "A=1", "nameserver", "10.0.0.1")
+		if k, _ := c.Container(20001); k.Pending["env"] != "A=1" || k.Config["nameserver"] != "" {
+			t.Errorf("running: got pending %v, want both to wait", k.Pending)
+		}
+		if got := api.task("POST /nodes/pve/lxc/20001/status/reboot"); got != "OK" {
+			t.Fatalf("reboot: got %q", got)
+		}
+		if k, _ := c.Container(20001); k.Env["A"] != "1" || k.Boots != 2 || len(k.Pending) != 0 {
+			t.Errorf("after the reboot: got env %v, boots %d, pending %v", k.Env, k.Boots, k.Pending)
+		}
+	})
+}

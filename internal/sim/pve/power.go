@@ -215,6 +215,7 @@ func (c *Cluster) shutdownWork(t *task, k *ct, limit time.Duration, force bool, 
 			return
 		}
 		if !force {
+			t.say(fmt.Sprintf("command 'lxc-stop -n %d --nokill --timeout %d' failed: exit code 1", k.vmid, limit/time.Second))
 			t.fail("container did not stop")
 			return
 		}
@@ -222,6 +223,8 @@ func (c *Cluster) shutdownWork(t *task, k *ct, limit time.Duration, force bool, 
 	})
 }
 
+// reboot stops and starts a container in one task; one that does not stop in
+// time is killed.
 func reboot(r *call) (any, error) {
 	if err := r.notRunning("VM"); err != nil { // "VM" is what Proxmox says here
 		return nil, err
@@ -232,11 +235,15 @@ func reboot(r *call) (any, error) {
 	}
 	c, vmid := r.c, r.vmid()
 	t := c.fork(r.node, "vzreboot", r.str("vmid"), r.who, func(t *task) {
-		t.lockedCT(vmid, false, func(k *ct) {
+		t.lockedCT(vmid, true, func(k *ct) {
 			if t.blame() {
 				return
 			}
-			c.shutdownWork(t, k, limit, false, func() { c.startWork(t, k) })
+			if !k.running {
+				t.done()
+				return
+			}
+			c.shutdownWork(t, k, limit, true, func() { c.startWork(t, k) })
 		})
 	})
 	return t.upid, nil

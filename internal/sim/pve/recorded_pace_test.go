@@ -99,6 +99,9 @@ func (p *replay) lastedUnseen(e *entry) int {
 	config := strings.TrimSuffix(e.Path, "/template") + "/config"
 	ran := e.T + 1
 	for _, s := range p.q.steps[e.at+1:] {
+		if s.Path == e.Path && s.MS > 1000 {
+			return s.T + s.MS - e.T - 2 // another conversion waited for the lock
+		}
 		if s.Path != config || s.Method != "GET" {
 			continue
 		}
