@@ -227,7 +227,8 @@ func (c *Cluster) setUp(k *creating, a *Archive) {
 			k.opts[key] = v
 		}
 	}
-	for key, v := range k.opts {
+	for _, key := range sortedKeys(k.opts) {
+		v := k.opts[key]
 		switch {
 		case isNet(key):
 			k.opts[key] = c.printNet(key, v)
