@@ -83,11 +83,11 @@ func (p *pass) evict(v *victims, c choice, w waiting) bool {
 		if r == nil {
 			for _, r := range out {
 				v.spare(r)
-				p.room.soon.add(r.Pool, r.Node, 1)
+				p.room.stays(r)
 			}
 			return false
 		}
-		p.room.soon.add(r.Pool, r.Node, -1)
+		p.room.leaves(r)
 		out = append(out, r)
 	}
 	for _, r := range out {

@@ -75,7 +75,6 @@ func (p *pass) clear() {
 	})
 	for _, d := range p.doomed {
 		if d.kind == Destroy {
-			p.room.leaves(d.runner)
 			p.destroy(d.runner, d.format, d.args...)
 		} else {
 			p.on(d.kind, d.runner, d.format, d.args...)
@@ -85,6 +84,7 @@ func (p *pass) clear() {
 
 // destroy decides to remove a container if its node has room for one more task.
 func (p *pass) destroy(r *Runner, format string, args ...any) bool {
+	p.room.leaves(r)
 	ok := p.room.online[r.Node] && p.room.task(r.Node, r.Storage)
 	if ok {
 		p.on(Destroy, r, format, args...)

@@ -78,6 +78,12 @@ func (m *room) leaves(r *Runner) {
 	}
 }
 
+// stays takes back what leaves booked.
+func (m *room) stays(r *Runner) {
+	delete(m.left, r)
+	m.soon.add(r.Pool, r.Node, 1)
+}
+
 // start books a task that uses no storage lock, if the node may have one more.
 func (m *room) start(node string) bool {
 	if m.limits.NodeTasks > 0 && m.tasks[node] >= m.limits.NodeTasks {
