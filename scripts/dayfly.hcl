@@ -22,7 +22,8 @@ github {
   key_credential            = "github-app.pem"
   webhook_secret_credential = "webhook-secret"
   # key_file, webhook_secret_file: as with token_file
-  # url = "https://api.github.com"
+  # url  = "https://api.github.com"
+  # poll = "1m" # how often queued jobs are asked for, besides deliveries
 }
 
 pools {

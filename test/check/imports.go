@@ -38,7 +38,7 @@ var layers = []layer{
 	{"internal/pools", adapter},
 	{"internal/host", adapter},
 	{"internal/daemon", []string{"internal/fleet", "internal/proxmox", "internal/github", "internal/journal", "internal/pools", "internal/host"}},
-	{"manager", []string{"internal/daemon", "internal/fleet", "internal/proxmox", "internal/github", "internal/journal", "internal/pools", "internal/host", "internal/sim"}},
+	{"manager", []string{"internal/daemon", "internal/fleet", "internal/proxmox", "internal/github", "internal/journal", "internal/pools", "internal/host", "internal/sim", "pools"}},
 	{"plugin", []string{"internal/proxmox", "internal/pools", "internal/fleet"}},
 }
 
