@@ -70,7 +70,7 @@ func New(cfg Config) (*Client, error) {
 	c := &Client{log: cfg.Log}
 	c.clock = &clock{now: cfg.Now}
 	c.limits = newLimits(c.clock, cfg.Points)
-	c.app = appKey{id: cfg.App, key: key, clock: c.clock}
+	c.app = appKey{id: cfg.App, key: key, clock: c.clock, last: &issued{}}
 	w := &wire{base: cfg.Transport, clock: c.clock, limits: c.limits, cache: newCache(), log: cfg.Log}
 	c.gh = github.NewClient(&http.Client{Transport: w})
 	c.gh.BaseURL, c.gh.UserAgent = base, "dayfly"
@@ -143,13 +143,16 @@ func (c *Client) do(ctx context.Context, cl *call, use func(context.Context) err
 // once: the first refusal tells GitHub's clock, which the next JWT goes by.
 func (c *Client) asApp(ctx context.Context, kind class, use func(context.Context) error) error {
 	for try := 1; ; try++ {
-		jwt, err := c.app.jwt()
+		jwt, err := c.app.token()
 		if err != nil {
 			return err
 		}
-		cl := &call{class: kind, secret: jwt}
-		err = c.do(ctx, cl, use)
-		if !unauthorized(err) || try == 2 {
+		err = c.do(ctx, &call{class: kind, secret: jwt}, use)
+		if !unauthorized(err) {
+			return err
+		}
+		c.app.drop(jwt)
+		if try == 2 {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
@@ -23,6 +24,42 @@ type appKey struct {
 	id    string
 	key   *rsa.PrivateKey
 	clock *clock
+	last  *issued
+}
+
+// issued is the JWT in use: a signature costs a millisecond of CPU, and one
+// JWT is good for many calls.
+type issued struct {
+	mu   sync.Mutex
+	text string
+	from time.Time // GitHub's time when it was made
+}
+
+// jwtUse is how long a JWT is used again, well within its life.
+const jwtUse = 4 * time.Minute
+
+// token returns the JWT in use, or a new one: when GitHub's clock turns out to
+// be another, too.
+func (a appKey) token() (string, error) {
+	a.last.mu.Lock()
+	defer a.last.mu.Unlock()
+	if age := a.clock.github().Sub(a.last.from); a.last.text != "" && age >= 0 && age < jwtUse {
+		return a.last.text, nil
+	}
+	text, err := a.jwt()
+	if err == nil {
+		a.last.text, a.last.from = text, a.clock.github()
+	}
+	return text, err
+}
+
+// drop ends the use of a JWT that was refused.
+func (a appKey) drop(text string) {
+	a.last.mu.Lock()
+	defer a.last.mu.Unlock()
+	if a.last.text == text {
+		a.last.text = ""
+	}
 }
 
 // parseKey reads the PEM file that GitHub lets the App's owner download:

@@ -271,7 +271,7 @@ func (c *Client) checkPools(ctx context.Context) ([]Problem, []need, error) {
 		name string
 		role role
 	}{{c.conf.RunnerPool, runnersRole}, {c.conf.TemplatePool, templatesRole}} {
-		_, err := c.members(ctx, p.name)
+		_, err := c.membersOf(ctx, p.name)
 		switch {
 		case errors.Is(err, fleet.ErrNotFound):
 			problems = append(problems, Problem{
@@ -291,7 +291,7 @@ func (c *Client) checkPools(ctx context.Context) ([]Problem, []need, error) {
 // checkRange looks for guests in our range that are not ours, as far as the
 // token can see them. The containers of nodes have been looked at.
 func (c *Client) checkRange(ctx context.Context, nodes []string) ([]Problem, error) {
-	runners, err := c.members(ctx, c.conf.RunnerPool)
+	runners, err := c.membersOf(ctx, c.conf.RunnerPool)
 	if err != nil {
 		return nil, nil // said already
 	}

@@ -45,6 +45,7 @@ type Client struct {
 	http     *http.Client
 	log      *slog.Logger
 	guests   cache
+	pooled   membership
 	storages storages
 	paces    paces
 

@@ -83,14 +83,7 @@ func (c *Client) list(ctx context.Context, node string) (Listing, error) {
 	if err != nil {
 		return l, err
 	}
-	// The resource pools are read after the listing: a container that is
-	// destroyed in between then counts as gone, rather than one that was
-	// just made counting as foreign.
-	runners, err := c.members(ctx, c.conf.RunnerPool)
-	if err != nil {
-		return l, err
-	}
-	templates, err := c.catalogue(ctx)
+	runners, templates, err := c.pools(ctx, guests)
 	if err != nil {
 		return l, err
 	}
@@ -215,13 +208,56 @@ func (c *Client) guest(ctx context.Context, node string, id fleet.VMID) (guest, 
 	return guests[i], true, nil
 }
 
-// members lists the containers of a resource pool, in the whole cluster, as
+// membersLife is how long the members of the resource pools are good for.
+const membersLife = 30 * time.Second
+
+// membership is what the resource pools held when they were read last.
+type membership struct {
+	mu        sync.Mutex
+	at        time.Time
+	runners   map[fleet.VMID]bool
+	templates catalogue
+}
+
+// pools returns the members of both resource pools. They are asked for again
+// when a guest is listed that was in neither, and every half minute: a listing
+// is made every few seconds, and a guest rarely changes its resource pool. They
+// are read after the listing: a container that is destroyed in between then
+// counts as gone, rather than one that was just made counting as foreign.
+func (c *Client) pools(ctx context.Context, guests []guest) (map[fleet.VMID]bool, catalogue, error) {
+	m := &c.pooled
+	m.mu.Lock()
+	at, runners, templates := m.at, m.runners, m.templates
+	m.mu.Unlock()
+	known := func(g guest) bool {
+		return runners[g.id()] || templates[g.id()] || templates == nil && bool(g.Template) || c.inRange(g.id()) != nil && !bool(g.Template)
+	}
+	if time.Since(at) < membersLife && !slices.ContainsFunc(guests, func(g guest) bool { return !known(g) }) {
+		return runners, templates, nil
+	}
+	at = time.Now()
+	runners, err := c.membersOf(ctx, c.conf.RunnerPool)
+	if err != nil {
+		return nil, nil, err
+	}
+	if templates, err = c.catalogue(ctx); err != nil {
+		return nil, nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if at.After(m.at) {
+		m.at, m.runners, m.templates = at, runners, templates
+	}
+	return runners, templates, nil
+}
+
+// membersOf lists the containers of a resource pool, in the whole cluster, as
 // far as the token may see them. It is answered from user.cfg and the
 // cluster's list of guests, both live; the pool column of /cluster/resources
 // says the same but comes with all other guests, and only with Pool.Audit.
 // Proxmox VE 9.2 answers this without Pool.Audit; believed: older ones may not.
 // /pools/{poolid} knows no nested resource pools.
-func (c *Client) members(ctx context.Context, pool string) (map[fleet.VMID]bool, error) {
+func (c *Client) membersOf(ctx context.Context, pool string) (map[fleet.VMID]bool, error) {
 	var list []struct {
 		Members []struct {
 			VMID integer `json:"vmid"`
@@ -253,7 +289,7 @@ func (t catalogue) has(g guest, runners map[fleet.VMID]bool) bool {
 }
 
 func (c *Client) catalogue(ctx context.Context) (catalogue, error) {
-	ids, err := c.members(ctx, c.conf.TemplatePool)
+	ids, err := c.membersOf(ctx, c.conf.TemplatePool)
 	if errors.Is(err, fleet.ErrDenied) {
 		return nil, nil
 	}
