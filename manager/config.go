@@ -51,6 +51,7 @@ type githubConfig struct {
 	WebhookSecretFile       string   `hcl:"webhook_secret_file,optional"`
 	WebhookSecretCredential string   `hcl:"webhook_secret_credential,optional"`
 	Poll                    string   `hcl:"poll,optional"`
+	Points                  int      `hcl:"points,optional"`
 	Body                    hcl.Body `hcl:",body"`
 
 	Every time.Duration // between polls of queued jobs

@@ -79,7 +79,14 @@ func (c *githubConfig) check(d *diagnostics) {
 		d.at(c.Body, "app", "Invalid GitHub App", "%q is neither an App's number nor its client id; both are on the App's settings page.", c.App)
 	}
 	c.Every = interval(d, c.Body, "poll", c.Poll)
+	if c.Points != 0 && c.Points < minPoints {
+		d.at(c.Body, "points", "Invalid points", "%d: want at least %d, or leave it out: GitHub's own 900 then hold.", c.Points, minPoints)
+	}
 }
+
+// minPoints still allow a JIT config every three seconds: a write costs five,
+// and a sixth is left to others.
+const minPoints = 120
 
 // minInterval keeps the servers' owners friendly.
 const minInterval = 5 * time.Second

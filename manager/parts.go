@@ -69,7 +69,9 @@ func (c *config) assemble(j *journal.Journal, key fleet.Secret, log *slog.Logger
 	if err != nil {
 		return nil, nil, err
 	}
-	gh, err := github.New(github.Config{URL: c.GitHub.URL, App: c.GitHub.App, Key: c.GitHub.Key, Log: log})
+	gh, err := github.New(github.Config{
+		URL: c.GitHub.URL, App: c.GitHub.App, Key: c.GitHub.Key, Points: c.GitHub.Points, Log: log,
+	})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -24,6 +24,10 @@ github {
   # key_file, webhook_secret_file: as with token_file
   # url  = "https://api.github.com"
   # poll = "1m" # how often queued jobs are asked for, besides deliveries
+
+  # What GitHub allows a minute and endpoint: a read is one point, a write five.
+  # A GitHub Enterprise Server may allow more.
+  # points = 900
 }
 
 pools {
