@@ -17,7 +17,7 @@ const exited journal.Stage = "exited"
 func (d *Daemon) nodeSeen(s *state, n fleet.Node) {
 	have := s.nodes[n.Name]
 	if have == nil {
-		have = &node{released: map[fleet.VMID]time.Time{}}
+		have = &node{released: map[fleet.VMID]time.Time{}, locked: map[fleet.VMID]time.Time{}}
 		s.nodes[n.Name] = have
 	}
 	if have.online && !n.Online {
@@ -63,6 +63,7 @@ func (d *Daemon) listed(s *state, list proxmox.Listing) {
 		return
 	}
 	n.online, n.failures, n.listed, n.templates, n.foreign = true, 0, list.AsOf, list.Templates, list.Foreign
+	d.watchLocks(s, list.Node)
 	seen := map[string]bool{}
 	for _, c := range list.Owned {
 		seen[c.Name] = true

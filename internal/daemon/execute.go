@@ -171,8 +171,10 @@ func (d *Daemon) finish(a fleet.Action, intent int64, out outcome) {
 		}
 		if out.err == nil {
 			r.attempts = 0
+			d.fine("runner " + r.Name)
 		} else {
 			r.attempts++
+			d.stuck(a, r, out.err)
 			r.Retry = time.Now().Add(fleet.Retry{Min: time.Second, Max: time.Minute}.Delay(r.attempts, uint64(r.VMID)))
 		}
 		if out.apply != nil {

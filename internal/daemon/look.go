@@ -81,7 +81,7 @@ func (l *look) wait(ctx context.Context, began time.Time, retry time.Duration) {
 
 // looks are the observations of a daemon.
 type looks struct {
-	pools, nodes, registrations, jobs, deliveries, health, prune *look
+	pools, nodes, registrations, jobs, deliveries, health, leftovers, prune *look
 
 	mu         sync.Mutex
 	containers map[string]*look // by node
@@ -94,6 +94,7 @@ func (l *looks) init(every Intervals) {
 	l.jobs = newLook(every.Jobs)
 	l.deliveries = newLook(every.Deliveries)
 	l.health = newLook(every.Health)
+	l.leftovers = newLook(every.Health)
 	l.prune = newLook(every.Prune)
 	l.containers = map[string]*look{}
 }
@@ -176,6 +177,11 @@ func (d *Daemon) pace(s *state) {
 		nodes[r.Node] = n
 	}
 	d.looks.registrations.set(regs)
+	leftovers := every.Health
+	if len(s.doubts) > 0 {
+		leftovers = doubtEvery
+	}
+	d.looks.leftovers.set(leftovers)
 	d.looks.mu.Lock()
 	defer d.looks.mu.Unlock()
 	for name, l := range d.looks.containers {

@@ -21,6 +21,7 @@ func (d *Daemon) observe(ctx context.Context) {
 	start(d.looks.jobs, d.eachScope(d.lookAtJobs))
 	start(d.looks.deliveries, d.lookAtDeliveries)
 	start(d.looks.health, d.lookAtHealth)
+	start(d.looks.leftovers, d.lookAtLeftovers)
 	start(d.looks.prune, func(ctx context.Context) error {
 		err := d.cfg.Journal.Prune(ctx)
 		if err != nil && ctx.Err() == nil {

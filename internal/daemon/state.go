@@ -22,6 +22,7 @@ type state struct {
 	nodes    map[string]*node
 	evidence map[fleet.Scope]fleet.Evidence
 	cooling  map[fleet.VMID]time.Time // when a VMID was last in use
+	doubts   map[fleet.VMID]doubt     // those of them not seen to be free
 	cursor   fleet.VMID               // the VMID taken last
 	holds    map[subject]hold
 	troubles map[string]Trouble
@@ -42,13 +43,14 @@ type node struct {
 	listed    time.Time // when the listing in force began; zero: never
 	templates []fleet.Template
 	released  map[fleet.VMID]time.Time // replicas whose clone of ours ended
+	locked    map[fleet.VMID]time.Time // since when replicas are locked by others
 	foreign   []proxmox.Foreign
 }
 
 func newState() state {
 	return state{
 		runners: map[string]*runner{}, nodes: map[string]*node{},
-		evidence: map[fleet.Scope]fleet.Evidence{}, cooling: map[fleet.VMID]time.Time{},
+		evidence: map[fleet.Scope]fleet.Evidence{}, cooling: map[fleet.VMID]time.Time{}, doubts: map[fleet.VMID]doubt{},
 		holds: map[subject]hold{}, troubles: map[string]Trouble{},
 	}
 }
@@ -125,7 +127,11 @@ func (d *Daemon) forget(now time.Time) {
 			continue
 		}
 		delete(s.runners, name)
-		s.cooling[r.VMID] = now
+		if r.VMID != 0 {
+			s.cooling[r.VMID] = now
+			s.doubts[r.VMID] = doubt{r.Node, now}
+		}
+		d.fine("runner " + name)
 		d.later.Forget(name, now)
 	}
 }
@@ -151,6 +157,9 @@ func (s *state) pickVMID(first, last fleet.VMID, now time.Time, cool time.Durati
 		for _, t := range n.templates {
 			used[t.VMID] = true
 		}
+	}
+	for id := range s.doubts {
+		used[id] = true
 	}
 	for id, at := range s.cooling {
 		if now.Sub(at) < cool {

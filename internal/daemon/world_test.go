@@ -3,12 +3,16 @@ package daemon_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,7 +37,7 @@ const (
 	instanceKey   = "canary-instance-key-0123456789abcdef"
 	firstVMID     = 20000
 	lastVMID      = 20199
-	jobTimeout    = time.Hour
+	jobTimeout    = 20 * time.Minute
 )
 
 // play is a simulated world and the daemon that runs in it.
@@ -72,7 +76,7 @@ pool "linux" {
     launch   = "60s"
     register = "60s"
     idle     = "5m"
-    job      = "1h"
+    job      = "20m"
   }
   %s
 }
@@ -81,7 +85,7 @@ pool "linux" {
 // newPlay sets a world up: the recommended footprint, one template, and the
 // organisation acme with two repositories. It must be called in a bubble.
 func newPlay(t *testing.T, cfg sim.Config, poolFiles string) *play {
-	p := &play{t: t, dir: t.TempDir(), logs: &logs{}}
+	p := &play{t: t, dir: scratch(t), logs: &logs{}}
 	cfg.JobTimeout = func(string) time.Duration { return jobTimeout }
 	cfg.Hub.Webhook = hub.Webhook{URL: "http://dayfly.test/webhook", Secret: webhookSecret, Transport: stage.Transport{Handler: p}}
 	p.w = sim.New(cfg)
@@ -94,6 +98,17 @@ func newPlay(t *testing.T, cfg sim.Config, poolFiles string) *play {
 	p.w.GitHub.AddInstallation(hub.Installation{Account: "acme", Repositories: []string{"app", "lib"}})
 	p.setPools(poolFiles)
 	return p
+}
+
+// scratch is a folder in memory where there is one: a world writes its journal
+// thousands of times, and what an fsync costs is the journal's own tests' affair.
+func scratch(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "dayfly-world-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 // template adds a template of family ubuntu-24.04; ailment is what its guests
@@ -223,14 +238,43 @@ func (p *play) job(repo string, runs time.Duration, labels ...string) hub.JobID 
 // it does not within limit.
 func (p *play) until(limit time.Duration, what string, cond func() bool) bool {
 	p.t.Helper()
-	for deadline := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
+	operated := time.Now()
+	for deadline := operated.Add(limit); ; time.Sleep(time.Second) {
 		synctest.Wait()
+		if time.Since(operated) > 10*time.Minute {
+			p.operate()
+			operated = time.Now()
+		}
 		if cond() {
 			return true
 		}
 		if time.Now().After(deadline) {
 			p.t.Errorf("%s: not within %s: %s", what, limit, p.w.Summary())
 			return false
+		}
+	}
+}
+
+var pct = regexp.MustCompile(`pct (unlock|destroy) (\d+)`)
+
+// operate does what the daemon's status asks a person to do on the node: there
+// is no call of the API that removes a lock.
+func (p *play) operate() {
+	var s daemon.Status
+	req := httptest.NewRequest(http.MethodGet, "http://dayfly/v1/status", nil)
+	answer := httptest.NewRecorder()
+	p.now.d.Admin().ServeHTTP(answer, req)
+	if err := json.NewDecoder(answer.Body).Decode(&s); err != nil {
+		p.t.Fatalf("status: %v", err)
+	}
+	for _, trouble := range s.Troubles {
+		for _, m := range pct.FindAllStringSubmatch(trouble.What+" "+trouble.Hint, -1) {
+			id, _ := strconv.Atoi(m[2])
+			if m[1] == "unlock" {
+				p.w.Proxmox.Unlock(id)
+			} else {
+				p.w.Proxmox.Remove(id)
+			}
 		}
 	}
 }

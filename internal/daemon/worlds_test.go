@@ -35,6 +35,7 @@ func TestRandomWorldsKeepEveryPromise(t *testing.T) {
 	for i := range uint64(*worldCount) {
 		seed := *worldFirst + i
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { randomWorld(t, seed, false) })
 		})
 	}
@@ -52,9 +53,9 @@ defaults {
   timeouts {
     clone    = "2m"
     launch   = "90s"
-    register = "60s"
-    idle     = "3m"
-    job      = "1h"
+    register = "45s"
+    idle     = "2m"
+    job      = "20m"
   }
 }
 pool "linux" {
@@ -102,12 +103,16 @@ func randomWorld(t *testing.T, seed uint64, loud bool) {
 	p.until(time.Hour, "nothing is left", func() bool { return p.w.Left().Empty() })
 	p.stop()
 	for _, j := range p.w.GitHub.Jobs() {
-		if j.Lost && cfg.Faults.Guest == (sim.GuestFaults{}) && cfg.Faults.Tasks == 0 {
+		if f := cfg.Faults; j.Lost && f.Guest == (sim.GuestFaults{}) && f.Tasks+f.Restarts+f.Reboots == 0 {
 			t.Errorf("job %d was lost in a world whose guests are well", j.ID)
 		}
 	}
 	p.check()
 	if t.Failed() || loud {
+		for _, id := range p.w.Left().Containers {
+			c, _ := p.w.Proxmox.Container(id)
+			t.Logf("left: %d %s lock=%q pool=%q pending=%v", id, c.Status, c.Lock, c.ResourcePool, c.Config)
+		}
 		t.Logf("seed %d: %s\nfaults: %+v\nrepeat: go test ./internal/daemon -run RandomWorlds -world %d", seed, p.w.Summary(), cfg.Faults, seed)
 		file := filepath.Join(t.ArtifactDir(), fmt.Sprintf("world-%d.log", seed))
 		if err := os.WriteFile(file, []byte(p.logs.String()), 0o600); err != nil {
@@ -127,13 +132,13 @@ func drained(files string) string {
 func (p *play) playDay(rng *rand.Rand, upTo func(time.Duration) time.Duration) {
 	jobs := 1 + rng.IntN(20)
 	for range jobs {
-		time.Sleep(upTo(90 * time.Second))
+		time.Sleep(upTo(45 * time.Second))
 		labels := []string{"self-hosted", "linux"}
 		if rng.IntN(4) == 0 {
 			labels = append(labels, "Large")
 		}
 		repo := []string{"acme/app", "acme/lib"}[rng.IntN(2)]
-		id := p.job(repo, upTo(4*time.Minute), labels...)
+		id := p.job(repo, upTo(2*time.Minute), labels...)
 		switch rng.IntN(12) {
 		case 0:
 			time.Sleep(upTo(20 * time.Second))

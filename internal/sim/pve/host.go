@@ -315,3 +315,25 @@ func (c *Cluster) SetOption(vmid int, key, value string) {
 
 // Unlock is "pct unlock": it clears the config lock.
 func (c *Cluster) Unlock(vmid int) { c.SetOption(vmid, "lock", "") }
+
+// Remove is "pct destroy" of a container that is stopped and not locked, done
+// at once. It reports whether there was one.
+func (c *Cluster) Remove(vmid int) bool {
+	c.enter()
+	defer c.mu.Unlock()
+	k := c.cts[vmid]
+	if k == nil || k.running || k.lock() != "" {
+		return false
+	}
+	for _, volid := range ownedVolumes(k) {
+		if s, name, err := c.storageOf(volid); err == nil {
+			_, _ = s.remove(name)
+		}
+	}
+	delete(c.member, vmid)
+	delete(c.firewall, vmid)
+	delete(c.cts, vmid)
+	c.record("destroy", k, 0, "")
+	c.dirty()
+	return true
+}
