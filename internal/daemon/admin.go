@@ -35,6 +35,8 @@ func answer[T any](f func(*http.Request) (T, error)) http.HandlerFunc {
 			http.Error(w, err.Error(), http.StatusNotFound)
 		case errors.Is(err, errBadRequest):
 			http.Error(w, err.Error(), http.StatusBadRequest)
+		case errors.Is(err, ErrStopped):
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		case err != nil:
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		default:
@@ -50,9 +52,7 @@ func (d *Daemon) sync(*http.Request) (struct{}, error) {
 }
 
 func (d *Daemon) status(r *http.Request) (Status, error) {
-	var out Status
-	err := d.ask(r.Context(), func(s *state) { out = d.snapshot(s) })
-	return out, err
+	return ask(r.Context(), d, d.snapshot)
 }
 
 // snapshot describes the state.
@@ -125,22 +125,20 @@ func runnerStatus(r fleet.Runner, phase fleet.Phase) RunnerStatus {
 }
 
 func (d *Daemon) plan(r *http.Request) (PlanStatus, error) {
-	out := PlanStatus{Actions: []ActionPlan{}, Blocked: []BlockedPlan{}}
-	err := d.ask(r.Context(), func(s *state) {
-		o := d.observed()
-		out.At = time.Now()
-		var actions []fleet.Action
-		actions, out.Next = fleet.Plan(s.desired, o, out.At)
+	return ask(r.Context(), d, func(s *state) PlanStatus {
+		o, now := d.observed(), time.Now()
+		actions, next := fleet.Plan(s.desired, o, now)
+		out := PlanStatus{At: now, Actions: []ActionPlan{}, Blocked: []BlockedPlan{}, Next: next}
 		for _, a := range actions {
 			out.Actions = append(out.Actions, ActionPlan{
 				Kind: a.Kind.String(), Pool: a.Pool, Runner: a.Runner, Node: a.Node, Template: int(a.Template), Reason: a.Reason,
 			})
 		}
-		for _, b := range fleet.Blocked(s.desired, o, out.At) {
+		for _, b := range fleet.Blocked(s.desired, o, now) {
 			out.Blocked = append(out.Blocked, BlockedPlan{Job: int64(b.Job.ID), Repo: b.Job.Repo, Reason: b.Reason})
 		}
+		return out
 	})
-	return out, err
 }
 
 func (d *Daemon) jobs(r *http.Request) ([]JobStatus, error) {
@@ -189,12 +187,11 @@ func (d *Daemon) job(r *http.Request) (JobDetail, error) {
 		return JobDetail{}, fleet.ErrNotFound
 	}
 	out := JobDetail{JobStatus: jobStatus(j), Timeline: []Event{}}
-	err = d.ask(r.Context(), func(s *state) {
+	out.Explanation, err = ask(r.Context(), d, func(s *state) string {
 		if j.Status == fleet.Completed {
-			out.Explanation = "it is over: " + j.Conclusion
-			return
+			return "it is over: " + j.Conclusion
 		}
-		out.Explanation = fleet.Explain(s.desired, d.observed(), time.Now(), id)
+		return fleet.Explain(s.desired, d.observed(), time.Now(), id)
 	})
 	if err != nil {
 		return out, err

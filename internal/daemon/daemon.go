@@ -89,6 +89,7 @@ type Daemon struct {
 	ours    atomic.Pointer[[]fleet.Scope] // of the pools in force
 
 	inbox inbox
+	over  chan struct{}  // closed when the loop turns no more
 	state state          // owned by the loop
 	work  sync.WaitGroup // actions and observers
 	looks looks
@@ -113,7 +114,7 @@ func New(cfg Config) (*Daemon, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.Every = cfg.Every.orDefault()
-	d := &Daemon{cfg: cfg, log: cfg.Log, deliver: envDelivery{cfg.Proxmox}, slots: make(chan struct{}, actionsAtOnce)}
+	d := &Daemon{cfg: cfg, log: cfg.Log, deliver: envDelivery{cfg.Proxmox}, slots: make(chan struct{}, actionsAtOnce), over: make(chan struct{})}
 	d.later = cfg.Journal.Later(d.journalFailed)
 	d.inbox.wake = make(chan struct{}, 1)
 	d.state = newState()
@@ -131,15 +132,16 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.started = time.Now()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer close(d.over)
 	if err := d.remember(ctx); err != nil {
 		return err
 	}
 	d.observe(ctx)
 	context.AfterFunc(ctx, d.inbox.poke)
-	err := d.loop(ctx)
+	d.loop(ctx)
 	cancel()
 	d.settle()
-	return err
+	return nil
 }
 
 // settle waits for actions and observers to notice that they are to stop.
@@ -154,26 +156,20 @@ func (d *Daemon) settle() {
 }
 
 // loop is the only place that reads or writes d.state. It waits on one channel.
-func (d *Daemon) loop(ctx context.Context) error {
-	var timer *time.Timer
+func (d *Daemon) loop(ctx context.Context) {
+	timer := time.NewTimer(0)
 	for range d.inbox.wake {
+		timer.Stop()
 		if ctx.Err() != nil {
-			return nil
+			return
 		}
 		for _, fact := range d.inbox.take() {
 			fact(&d.state)
 		}
-		next := d.pass(ctx)
-		if timer != nil {
-			timer.Stop()
-			timer = nil
-		}
-		if !next.IsZero() {
+		if next := d.pass(ctx); !next.IsZero() {
 			timer = time.AfterFunc(time.Until(next), d.inbox.poke)
 		}
-		d.state.beat = time.Now()
 	}
-	return nil
 }
 
 // pass decides once and starts what was decided.
@@ -228,14 +224,19 @@ func (d *Daemon) journalFailed(err error) {
 	})
 }
 
-// ask runs f in the loop and waits for it.
-func (d *Daemon) ask(ctx context.Context, f func(*state)) error {
-	done := make(chan struct{})
-	d.inbox.post(func(s *state) { f(s); close(done) })
+// ErrStopped answers what is asked of a daemon whose loop turns no more.
+var ErrStopped = errors.New("the daemon has stopped")
+
+// ask has the loop answer a question.
+func ask[T any](ctx context.Context, d *Daemon, f func(*state) T) (answer T, err error) {
+	answers := make(chan T, 1)
+	d.inbox.post(func(s *state) { answers <- f(s) })
 	select {
-	case <-done:
-		return nil
+	case answer = <-answers:
+		return answer, nil
+	case <-d.over:
+		return answer, ErrStopped
 	case <-ctx.Done():
-		return ctx.Err()
+		return answer, ctx.Err()
 	}
 }

@@ -2,57 +2,108 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/github"
 )
 
+// healthBound bounds the check of one side.
+const healthBound = time.Minute
+
+// The troubles of each side's check begin so.
+const (
+	proxmoxCheck = "check proxmox: "
+	githubCheck  = "check github: "
+)
+
+// checkup is what there is to check.
+type checkup struct {
+	pools  []fleet.Pool
+	scopes []fleet.Scope
+	nodes  []string // those that answer
+}
+
+func (s *state) checkup() checkup {
+	c := checkup{pools: s.desired.Pools, scopes: s.scopes()}
+	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
+		if s.nodes[name].online {
+			c.nodes = append(c.nodes, name)
+		}
+	}
+	return c
+}
+
 // lookAtHealth asks Proxmox and GitHub whether everything that a job will need
-// is granted, so that a missing right is known before a job meets it.
+// is granted, so that a missing right is known before a job meets it. A check
+// that could not be made changes nothing and is made again soon.
 func (d *Daemon) lookAtHealth(ctx context.Context) error {
-	var pools []fleet.Pool
-	var scopes []fleet.Scope
-	var nodes []string
-	err := d.ask(ctx, func(s *state) {
-		pools, scopes = s.desired.Pools, s.scopes()
-		nodes = slices.Sorted(maps.Keys(s.nodes))
-	})
-	if err != nil || len(pools) == 0 || len(nodes) == 0 {
+	c, err := ask(ctx, d, (*state).checkup)
+	if err != nil || len(c.pools) == 0 {
 		return err
 	}
-	bound, cancel := context.WithTimeout(ctx, time.Minute)
+	return errors.Join(d.checkProxmox(ctx, c), d.checkGitHub(ctx, c))
+}
+
+func (d *Daemon) checkProxmox(ctx context.Context, c checkup) error {
+	if len(c.nodes) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthBound)
 	defer cancel()
+	problems, err := d.cfg.Proxmox.Check(ctx, c.pools, c.nodes)
+	if err != nil {
+		return err
+	}
 	found := map[string]Trouble{}
-	problems, err := d.cfg.Proxmox.Check(bound, pools, nodes)
-	if err == nil {
-		for _, p := range problems {
-			if !p.Advice {
-				found["check "+p.What] = Trouble{What: p.What, Hint: p.Command}
-			}
+	for _, p := range problems {
+		if !p.Advice {
+			found[proxmoxCheck+p.What] = Trouble{What: p.What, Hint: p.Command}
 		}
 	}
-	for _, scope := range scopes {
-		for _, p := range d.cfg.GitHub.Check(bound, []fleet.Scope{scope}) {
-			found["check "+p.String()] = Trouble{What: p.String(), Hint: p.Fix}
-		}
-	}
-	if ctx.Err() == nil {
-		d.inbox.post(func(s *state) { d.checked(s, found) })
-	}
+	d.inbox.post(func(s *state) { d.checked(s, proxmoxCheck, found) })
 	return nil
 }
 
-// checked replaces the troubles of the last check by those of this one.
-func (d *Daemon) checked(s *state, found map[string]Trouble) {
-	for key := range s.troubles {
-		if _, still := found[key]; !still && strings.HasPrefix(key, "check ") {
+func (d *Daemon) checkGitHub(ctx context.Context, c checkup) error {
+	ctx, cancel := context.WithTimeout(ctx, healthBound)
+	defer cancel()
+	problems := d.cfg.GitHub.Check(ctx, c.scopes)
+	asked := map[string]bool{}
+	for _, p := range c.pools {
+		if key := string(p.Scope) + "\x00" + p.Group; p.Group != "" && !p.Scope.Repo() && !asked[key] {
+			asked[key] = true
+			problems = append(problems, d.cfg.GitHub.CheckGroup(ctx, p.Scope, p.Group)...)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	found := map[string]Trouble{}
+	var errs []error
+	for _, p := range problems {
+		what := github.Problem{Scope: p.Scope, What: p.What, Err: p.Err}.String() // without how to mend it
+		found[githubCheck+what] = Trouble{What: what, Hint: p.Fix}
+		if errors.Is(p.Err, fleet.ErrUnavailable) {
+			errs = append(errs, p.Err)
+		}
+	}
+	d.inbox.post(func(s *state) { d.checked(s, githubCheck, found) })
+	return errors.Join(errs...)
+}
+
+// checked replaces the troubles of a side's last check by those of this one.
+func (d *Daemon) checked(s *state, side string, found map[string]Trouble) {
+	for _, key := range slices.Sorted(maps.Keys(s.troubles)) {
+		if _, still := found[key]; !still && strings.HasPrefix(key, side) {
 			d.fine(key)
 		}
 	}
-	for key, t := range found {
-		d.trouble(key, t.What, t.Hint)
+	for _, key := range slices.Sorted(maps.Keys(found)) {
+		d.trouble(key, found[key].What, found[key].Hint)
 	}
 }

@@ -34,8 +34,7 @@ const (
 
 // lookAtLeftovers asks whether the VMIDs of runners that are gone are free.
 func (d *Daemon) lookAtLeftovers(ctx context.Context) error {
-	var ids []fleet.VMID
-	err := d.ask(ctx, func(s *state) { ids = slices.Sorted(maps.Keys(s.doubts)) })
+	ids, err := ask(ctx, d, func(s *state) []fleet.VMID { return slices.Sorted(maps.Keys(s.doubts)) })
 	if err != nil {
 		return err
 	}

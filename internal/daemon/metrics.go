@@ -84,8 +84,9 @@ func (c census) Collect(ch chan<- prometheus.Metric) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	var s Status
-	if c.d.ask(ctx, func(st *state) { s = c.d.snapshot(st) }) != nil {
+	s, err := ask(ctx, c.d, c.d.snapshot)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(runnersDesc, err)
 		return
 	}
 	for _, p := range s.Pools {
@@ -134,7 +135,7 @@ func (d *Daemon) Public() http.Handler {
 func (d *Daemon) healthz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 	defer cancel()
-	if d.ask(ctx, func(*state) {}) != nil {
+	if d.Healthy(ctx) != nil {
 		http.Error(w, "the loop does not turn", http.StatusServiceUnavailable)
 		return
 	}
@@ -146,8 +147,10 @@ func (d *Daemon) healthz(w http.ResponseWriter, r *http.Request) {
 func (d *Daemon) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 	defer cancel()
-	why := "the loop does not turn"
-	_ = d.ask(ctx, func(s *state) { why = s.unready() })
+	why, err := ask(ctx, d, (*state).unready)
+	if err != nil {
+		why = "the loop does not turn"
+	}
 	if why != "" {
 		http.Error(w, why, http.StatusServiceUnavailable)
 		return
@@ -168,4 +171,7 @@ func (s *state) unready() string {
 }
 
 // Healthy waits for the loop to turn once: the watchdog's question.
-func (d *Daemon) Healthy(ctx context.Context) error { return d.ask(ctx, func(*state) {}) }
+func (d *Daemon) Healthy(ctx context.Context) error {
+	_, err := ask(ctx, d, func(*state) struct{} { return struct{}{} })
+	return err
+}

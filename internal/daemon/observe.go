@@ -50,8 +50,8 @@ func (d *Daemon) report(ctx context.Context, key string, err error) {
 }
 
 func (d *Daemon) lookAtPools(ctx context.Context) error {
-	var known string
-	if err := d.ask(ctx, func(s *state) { known = s.read }); err != nil {
+	known, err := ask(ctx, d, func(s *state) string { return s.read })
+	if err != nil {
 		return err
 	}
 	set, err := d.cfg.Source.Load(ctx, known)
@@ -136,8 +136,8 @@ func (d *Daemon) lookAtContainers(ctx context.Context, node string) error {
 // does not stop the others.
 func (d *Daemon) eachScope(f func(context.Context, fleet.Scope) error) func(context.Context) error {
 	return func(ctx context.Context) error {
-		var scopes []fleet.Scope
-		if err := d.ask(ctx, func(s *state) { scopes = s.scopes() }); err != nil {
+		scopes, err := ask(ctx, d, (*state).scopes)
+		if err != nil {
 			return err
 		}
 		errs := make([]error, len(scopes))
