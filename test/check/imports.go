@@ -39,7 +39,7 @@ var layers = []layer{
 	{"internal/host", adapter},
 	{"internal/daemon", []string{"internal/fleet", "internal/proxmox", "internal/github", "internal/journal", "internal/pools", "internal/host"}},
 	{"manager", []string{"internal/daemon", "internal/fleet", "internal/proxmox", "internal/github", "internal/journal", "internal/pools", "internal/host", "internal/sim", "pools"}},
-	{"plugin", []string{"internal/proxmox", "internal/pools", "internal/fleet"}},
+	{"plugin", []string{"internal/proxmox", "internal/pools", "internal/fleet", "scripts/guest"}},
 }
 
 var adapter = []string{"internal/fleet"}
