@@ -1,14 +1,13 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
-	"github.com/dayfly-ci/dayfly/internal/github"
 	"github.com/dayfly-ci/dayfly/internal/pools"
 )
 
@@ -54,19 +53,23 @@ func (d *Daemon) lookAtPools(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	set, err := d.cfg.Source.Load(ctx, known)
-	if errors.Is(err, pools.ErrUnchanged) {
-		return nil // what is wrong with the revision, if anything, still is
-	}
-	d.report(ctx, "pools", err)
+	bound, cancel := context.WithTimeout(ctx, lookBound)
+	defer cancel()
+	set, err := d.cfg.Source.Load(bound, known)
 	var invalid *pools.Invalid
 	switch {
 	case errors.As(err, &invalid):
-		d.inbox.post(func(s *state) { s.read, s.refused = invalid.Revision, invalid.Error() })
+		d.report(ctx, "pools source", nil)
+		d.inbox.post(func(s *state) { d.refuse(s, invalid) })
 		return nil
+	case errors.Is(err, pools.ErrUnchanged):
+		d.report(ctx, "pools source", nil)
+		return nil // what is wrong with the revision, if anything, still is
 	case err != nil:
+		d.report(ctx, "pools source", err)
 		return err
 	}
+	d.report(ctx, "pools source", nil)
 	if err := d.cfg.Journal.Put(ctx, poolsKey, pools.Encode(set)); err != nil {
 		d.journalFailed(err)
 	}
@@ -74,18 +77,22 @@ func (d *Daemon) lookAtPools(ctx context.Context) error {
 	return nil
 }
 
+// refuse leaves the pools in force as they are.
+func (d *Daemon) refuse(s *state, invalid *pools.Invalid) {
+	s.read, s.refused = invalid.Revision, invalid.Error()
+	d.trouble("pools", invalid.Error(), `mend the pool files ("dayfly validate" checks them); until then the last good ones stay in force`)
+}
+
 // adopt puts a new revision of the pools in force.
 func (d *Daemon) adopt(s *state, set pools.Set) {
 	d.log.Info("pools in force", "revision", set.Revision, "pools", len(set.Desired.Pools))
 	s.desired, s.revision, s.read, s.refused = set.Desired, set.Revision, set.Revision, ""
-	for _, l := range []struct{ have, def *int }{
-		{&s.desired.Limits.NodeTasks, &defaultLimits.NodeTasks},
-		{&s.desired.Limits.StoreTasks, &defaultLimits.StoreTasks},
-	} {
-		if *l.have == 0 {
-			*l.have = *l.def
-		}
-	}
+	l := &s.desired.Limits
+	l.Max = cmp.Or(l.Max, d.cfg.Limits.Max)
+	l.PerNode = cmp.Or(l.PerNode, d.cfg.Limits.PerNode)
+	l.NodeTasks = cmp.Or(l.NodeTasks, d.cfg.Limits.NodeTasks, defaultLimits.NodeTasks)
+	l.StoreTasks = cmp.Or(l.StoreTasks, d.cfg.Limits.StoreTasks, defaultLimits.StoreTasks)
+	d.fine("pools")
 	d.publish(s)
 	d.looks.registrations.poke()
 	d.looks.jobs.poke()
@@ -151,88 +158,15 @@ func (d *Daemon) eachScope(f func(context.Context, fleet.Scope) error) func(cont
 }
 
 func (d *Daemon) lookAtRegistrations(ctx context.Context, scope fleet.Scope) error {
-	ctx, cancel := context.WithTimeout(ctx, lookBound)
+	bound, cancel := context.WithTimeout(ctx, lookBound)
 	defer cancel()
 	began := time.Now()
-	regs, err := d.cfg.GitHub.Registrations(ctx, scope)
+	regs, err := d.cfg.GitHub.Registrations(bound, scope)
 	d.report(ctx, "registrations of "+string(scope), err)
 	if err == nil {
 		d.inbox.post(func(s *state) { d.registered(s, scope, began, regs) })
 	}
 	return err
-}
-
-// lookAtJobs asks for all queued and running jobs of a scope, so that a lost
-// webhook costs latency only.
-func (d *Daemon) lookAtJobs(ctx context.Context, scope fleet.Scope) error {
-	if d.thrifty() {
-		return nil
-	}
-	began := time.Now()
-	repos, err := d.cfg.GitHub.Repositories(ctx, scope)
-	for _, repo := range repos {
-		if err == nil {
-			err = d.lookAtRepo(ctx, repo, began)
-		}
-	}
-	d.report(ctx, "jobs of "+string(scope), err)
-	if err == nil {
-		d.inbox.post(func(s *state) {
-			ev := s.evidence[scope]
-			ev.Jobs = began
-			s.evidence[scope] = ev
-		})
-	}
-	return err
-}
-
-func (d *Daemon) lookAtRepo(ctx context.Context, repo string, began time.Time) error {
-	jobs, err := d.cfg.GitHub.Jobs(ctx, repo)
-	if err != nil {
-		return err
-	}
-	seen := map[fleet.JobID]bool{}
-	for _, j := range jobs {
-		seen[j.ID] = true
-	}
-	// Open jobs that are in no list any more have ended without our hearing of it.
-	for _, j := range d.cfg.Journal.OpenJobs() {
-		if j.Repo != repo || seen[j.ID] || j.Created.After(began) {
-			continue
-		}
-		now, err := d.cfg.GitHub.Job(ctx, repo, j.ID)
-		if errors.Is(err, fleet.ErrNotFound) {
-			now, err = j, nil
-			now.Status, now.Conclusion, now.Ended = fleet.Completed, "deleted", time.Now()
-		}
-		if err != nil {
-			return err
-		}
-		jobs = append(jobs, now)
-	}
-	if len(jobs) == 0 {
-		return nil
-	}
-	changed, err := d.cfg.Journal.Record(ctx, "poll", began, jobs)
-	if err != nil {
-		return err
-	}
-	if changed > 0 {
-		d.inbox.post(func(s *state) {
-			for _, j := range jobs {
-				d.jobSeen(s, j)
-			}
-		})
-	}
-	return nil
-}
-
-// thrifty reports whether too little of GitHub's quota is left to poll jobs:
-// what is left is for JIT configs.
-func (d *Daemon) thrifty() bool {
-	return slices.ContainsFunc(d.cfg.GitHub.Limits(), func(l github.Limit) bool {
-		return l.Resource == "core" && l.Limit > 0 && l.Remaining*10 < l.Limit && time.Now().Before(l.Reset)
-	})
 }
 
 // lookAtDeliveries fetches what GitHub could not deliver: it never tries again
@@ -245,15 +179,15 @@ func (d *Daemon) lookAtDeliveries(ctx context.Context) error {
 		}
 	}
 	began := time.Now()
-	missed, err := d.cfg.GitHub.Deliveries(ctx, since)
+	missed, err := d.cfg.GitHub.Deliveries(ctx, since) // with an error, those before it
 	d.report(ctx, "deliveries", err)
-	if err != nil {
-		return err
-	}
 	for _, m := range missed {
 		if _, err := d.accept(ctx, m.Delivery, "redelivery"); err != nil {
 			return err
 		}
+	}
+	if err != nil {
+		return err
 	}
 	// Deliveries may be minutes late themselves: look back a little each time.
 	mark := began.Add(-15 * time.Minute).UTC().Format(time.RFC3339)

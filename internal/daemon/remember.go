@@ -47,7 +47,7 @@ func (d *Daemon) rememberPools(ctx context.Context) error {
 	}
 	set, err := pools.Decode(text)
 	if err != nil {
-		d.trouble("pools", fmt.Sprintf("the last good pools in the journal: %v", err), "they are read from their source again")
+		d.trouble("pools source", fmt.Sprintf("the last good pools in the journal: %v", err), "they are read from their source again")
 		return nil
 	}
 	d.adopt(&d.state, set)
