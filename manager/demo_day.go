@@ -14,6 +14,7 @@ import (
 
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/dayfly-ci/dayfly/internal/daemon"
 	"github.com/dayfly-ci/dayfly/internal/sim"
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
 )
@@ -72,6 +73,14 @@ func (d *demo) ended(ctx context.Context, id hub.JobID) error {
 
 // lone queues jobs one by one: each finds a spare.
 func (d *demo) lone(ctx context.Context, n int) error {
+	d.teller.say("before dawn: the spares of the pools are cloned")
+	err := d.wait(ctx, time.Minute, "the spares are there", func() bool {
+		s, err := d.admin.Status(ctx)
+		return err == nil && len(s.Pools) > 0 && spares(s) == 3
+	})
+	if err != nil {
+		return err
+	}
 	d.teller.say("morning: %s, one by one; each finds a stopped container waiting", plural(n, "job"))
 	for range n {
 		if err := d.ended(ctx, d.queue()); err != nil {
@@ -82,6 +91,15 @@ func (d *demo) lone(ctx context.Context, n int) error {
 		}
 	}
 	return nil
+}
+
+// spares counts the stopped containers that wait for a job.
+func spares(s daemon.Status) int {
+	n := 0
+	for _, p := range s.Pools {
+		n += p.Phases["spare"]
+	}
+	return n
 }
 
 // misdelivered is what GitHub's webhooks do: get lost, come twice, come late.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,8 +49,9 @@ func (t *teller) tell(ctx context.Context, admin *daemon.Client) {
 		if e.What == "minted" {
 			t.mints++
 		}
-		if !t.quiet {
-			fmt.Fprintf(t.out, "%s   %-12s %-8s %-10s %s\n", t.at(e.At), e.What, t.job(e.Job), t.runner(e.Runner), clip(e.Detail, 110))
+		if !t.quiet && !(e.What == "delivered" && !strings.Contains(e.Detail, "queued")) {
+			line := fmt.Sprintf("%s   %-12s %-8s %-10s %s", t.at(e.At), e.What, t.job(e.Job), t.runner(e.Runner), clip(t.short(e.Detail), 110))
+			fmt.Fprintln(t.out, strings.TrimRight(line, " "))
 		}
 	}
 }
@@ -81,6 +84,20 @@ func (t *teller) runner(name string) string {
 		t.names[name] = len(t.names) + 1
 	}
 	return fmt.Sprintf("runner %d", t.names[name])
+}
+
+var (
+	longJob    = regexp.MustCompile(`\bjob (\d{6,})\b`)
+	longRunner = regexp.MustCompile(`\bdayfly-[a-z0-9-]+-[0-9a-f]{16}\b`)
+)
+
+// short puts the short numbers into a text.
+func (t *teller) short(text string) string {
+	text = longJob.ReplaceAllStringFunc(text, func(m string) string {
+		id, _ := strconv.ParseInt(strings.TrimPrefix(m, "job "), 10, 64)
+		return t.job(id)
+	})
+	return longRunner.ReplaceAllStringFunc(text, t.runner)
 }
 
 func clip(s string, most int) string {
