@@ -31,8 +31,19 @@ func (d *Daemon) clone(ctx context.Context, r fleet.Runner, pool fleet.Pool) out
 		}
 	}
 	// Whether or not a container exists, this attempt is over: a listing will
-	// show what it left. A taken id is no fault of the node's.
-	return outcome{err: err, apply: spent("clone failed: " + err.Error()), hold: !errors.Is(err, fleet.ErrExists)}
+	// show what it left. Until then it may be there and take a place.
+	unknown := errors.Is(err, fleet.ErrUnknownOutcome) || ctx.Err() != nil
+	out := outcome{err: err, hold: theNode, apply: func(r *runner) {
+		spent("clone failed: " + err.Error())(r)
+		if unknown {
+			r.Container = fleet.Unseen
+			d.looks.pokeNode(r.Node)
+		}
+	}}
+	if errors.Is(err, fleet.ErrExists) {
+		out.hold = nobody // a taken id is not the node's fault
+	}
+	return out
 }
 
 // launch mints a JIT config, delivers it and starts the container. From the
@@ -43,22 +54,22 @@ func (d *Daemon) launch(ctx context.Context, r fleet.Runner, pool fleet.Pool) ou
 	reg, jit, err := d.cfg.GitHub.JIT(ctx, r.Scope, r.Name, pool.Labels, pool.Group)
 	switch {
 	case errors.Is(err, fleet.ErrUnknownOutcome), errors.Is(err, fleet.ErrExists), err != nil && ctx.Err() != nil:
-		return outcome{err: err, apply: spent("mint failed: " + err.Error()), hold: true}
+		return outcome{err: err, apply: spent("mint failed: " + err.Error()), hold: thePool}
 	case err != nil:
 		// Refused without effect: the container is as good as before.
-		return outcome{err: err, apply: undo(fleet.Launch), hold: true}
+		return outcome{err: err, apply: undo(fleet.Launch), hold: thePool}
 	}
 	events := []journal.Event{event(r, journal.Minted, fmt.Sprintf("registration %d", reg.ID))}
 	r.RegistrationID = reg.ID
 	minted := func(r *runner) { r.Registration, r.RegistrationID = fleet.Offline, reg.ID }
 	give := func(r *runner) { minted(r); spent("launch failed")(r) }
 	if err := d.deliver.Deliver(ctx, r, jit); err != nil {
-		return outcome{err: err, events: events, apply: give, hold: true}
+		return outcome{err: err, events: events, apply: give, hold: theNode}
 	}
 	d.metrics.issued()
 	err = d.cfg.Proxmox.Start(ctx, r.Node, r.VMID)
 	if err != nil && !errors.Is(err, fleet.ErrUnknownOutcome) {
-		return outcome{err: err, events: events, apply: give, hold: true}
+		return outcome{err: err, events: events, apply: give, hold: theNode}
 	}
 	// With an unknown outcome it may well run: the deadline to register decides.
 	up := func(r *runner) { minted(r); r.Started, r.Container = time.Now(), fleet.Running }

@@ -3,7 +3,9 @@ package daemon
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -86,8 +88,8 @@ func (d *Daemon) snapshot(s *state) Status {
 			out.Running++
 		}
 	}
-	for name, n := range s.nodes {
-		for _, f := range n.foreign {
+	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
+		for _, f := range s.nodes[name].foreign {
 			out.Foreign = append(out.Foreign, ForeignStatus{Node: name, VMID: int(f.VMID), Name: f.Name, Why: f.Why})
 		}
 	}

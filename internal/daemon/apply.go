@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
@@ -13,56 +14,14 @@ import (
 // exited is the stage of a launched container that runs no longer.
 const exited journal.Stage = "exited"
 
-// nodeSeen notes that a node exists and whether the cluster sees it.
-func (d *Daemon) nodeSeen(s *state, n fleet.Node) {
-	have := s.nodes[n.Name]
-	if have == nil {
-		have = &node{released: map[fleet.VMID]time.Time{}, locked: map[fleet.VMID]time.Time{}}
-		s.nodes[n.Name] = have
-	}
-	if have.online && !n.Online {
-		d.nodeLost(s, n.Name)
-	}
-	have.online = n.Online
-}
-
-// lostAfter is how many listings in a row must fail before what a node holds
-// counts as unseen: one failed request says little.
-const lostAfter = 3
-
-// unlisted notes that a node could not be listed.
-func (d *Daemon) unlisted(s *state, name string, err error) {
-	n := s.nodes[name]
-	if n == nil {
-		return
-	}
-	if n.failures++; n.failures >= lostAfter {
-		d.trouble("node "+name, err.Error(), hint(err))
-		d.nodeLost(s, name)
-	}
-}
-
-// nodeLost makes a node's containers unseen: they may be anything.
-func (d *Daemon) nodeLost(s *state, name string) {
-	n := s.nodes[name]
-	if n == nil {
-		return
-	}
-	n.online = false
-	for _, r := range s.runners {
-		if r.Node == name && r.Container != fleet.Absent {
-			r.Container = fleet.Unseen
-		}
-	}
-}
-
 // listed applies a listing of a node's containers.
 func (d *Daemon) listed(s *state, list proxmox.Listing) {
 	n := s.nodes[list.Node]
 	if n == nil || list.AsOf.Before(n.listed) {
 		return
 	}
-	n.online, n.failures, n.listed, n.templates, n.foreign = true, 0, list.AsOf, list.Templates, list.Foreign
+	n.up, n.failures, n.listed, n.templates, n.foreign = true, 0, list.AsOf, list.Templates, list.Foreign
+	maps.DeleteFunc(n.released, func(_ fleet.VMID, at time.Time) bool { return at.Before(n.listed) })
 	d.watchLocks(s, list.Node)
 	seen := map[string]bool{}
 	for _, c := range list.Owned {
@@ -75,7 +34,7 @@ func (d *Daemon) listed(s *state, list proxmox.Listing) {
 			d.contained(r, c)
 		}
 	}
-	for _, r := range s.runners {
+	for _, r := range s.inOrder() {
 		if r.Node == list.Node && !seen[r.Name] && r.Pending == fleet.None && !list.AsOf.Before(r.touched) {
 			d.vanished(r)
 		}
@@ -90,7 +49,7 @@ func (d *Daemon) discovered(s *state, c proxmox.Container) *runner {
 		Name: c.Name, Pool: c.Manifest.Pool, Scope: fleet.Scope(c.Manifest.Scope), Node: c.Node, VMID: c.VMID,
 		Template: c.Manifest.Template, Storage: c.Storage, Created: now,
 	}}
-	s.runners[c.Name] = r
+	s.add(r)
 	d.log.Info("container found that the journal does not know", "runner", c.Name, "vmid", int(c.VMID), "node", c.Node)
 	return r
 }
@@ -132,7 +91,9 @@ func (d *Daemon) poweredOff(r *runner, was fleet.Container) {
 		r.Cause = "it powered off without a job that we know of"
 	}
 	d.save(r, exited, fmt.Sprintf("was %s", was))
-	d.dud(r, "it powered off before it listened")
+	if r.Spent.IsZero() {
+		d.dud(r, "it powered off before it listened")
+	}
 }
 
 // vanished applies that a complete listing does not show a runner's container.
@@ -142,7 +103,7 @@ func (d *Daemon) vanished(r *runner) {
 	switch {
 	case was == fleet.Absent && r.Spent.IsZero() && r.Ended.IsZero() && !r.Cloned.IsZero():
 		spent("its container is gone")(r)
-	case was != fleet.Absent && !r.Launched.IsZero():
+	case was != fleet.Absent && !r.Launched.IsZero() && r.Spent.IsZero():
 		d.poweredOff(r, was)
 	case was != fleet.Absent:
 		spent("its container is gone")(r)
@@ -165,12 +126,17 @@ func (d *Daemon) registered(s *state, scope fleet.Scope, began time.Time, regs [
 			d.orphaned(s, scope, pool, g)
 		}
 	}
-	for _, r := range s.runners {
-		if r.Scope != scope || r.Pending != fleet.None || began.Before(r.touched) {
-			continue
-		}
+	for _, r := range s.inOrder() {
 		g := byName[r.Name]
-		d.recorded(r, g)
+		switch {
+		case r.Scope != scope:
+		case r.Pending == fleet.None && !began.Before(r.touched):
+			d.recorded(r, g)
+		case g.State == fleet.BusyFlag && r.Took.IsZero():
+			// A listing that an action overtook cannot be trusted to show too
+			// little, but what it shows of a job is true: no runner gets a second.
+			r.Took = time.Now()
+		}
 	}
 }
 
@@ -181,7 +147,7 @@ func (d *Daemon) recorded(r *runner, g github.Registration) {
 	now := time.Now()
 	if g.State >= fleet.Online && r.Listened.IsZero() {
 		r.Listened = now
-		d.succeeded(fleet.Launch, r.Runner)
+		d.listens(r)
 		d.save(r, journal.Listening, "")
 	}
 	if g.State == fleet.BusyFlag && r.Took.IsZero() {
@@ -192,22 +158,11 @@ func (d *Daemon) recorded(r *runner, g github.Registration) {
 // orphaned makes a runner of a registration of ours without a container.
 func (d *Daemon) orphaned(s *state, scope fleet.Scope, pool string, g github.Registration) {
 	now := time.Now()
-	s.runners[g.Name] = &runner{Runner: fleet.Runner{
+	s.add(&runner{Runner: fleet.Runner{
 		Name: g.Name, Pool: pool, Scope: scope, Registration: g.State, RegistrationID: g.ID,
 		Created: now, Launched: now, Spent: now, Cause: "a registration of ours without a container",
-	}}
+	}})
 	d.log.Info("registration found without a container", "runner", g.Name)
-}
-
-// complete reports whether every node has been listed: only then is a
-// registration without a container really without one.
-func (s *state) complete() bool {
-	for _, n := range s.nodes {
-		if !n.online || n.listed.IsZero() {
-			return false
-		}
-	}
-	return len(s.nodes) > 0
 }
 
 // jobSeen tells the runner of a job what happened to it.

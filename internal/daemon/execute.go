@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -39,7 +40,7 @@ const (
 func (d *Daemon) start(ctx context.Context, a fleet.Action, now time.Time) {
 	r, pool, err := d.prepare(&a, now)
 	if err != nil {
-		d.trouble("start", err.Error(), "")
+		d.failed(subject{kind: a.Kind, pool: a.Pool, node: a.Node}, err)
 		return
 	}
 	r.Pending = a.Kind
@@ -67,9 +68,8 @@ func (d *Daemon) prepare(a *fleet.Action, now time.Time) (*runner, fleet.Pool, e
 	}
 	id, ok := s.pickVMID(d.cfg.First, d.cfg.Last, now, d.cfg.Every.CoolDown)
 	if !ok {
-		return nil, pool, fmt.Errorf("clone for pool %s: every VMID from %d to %d is in use or cooling down", a.Pool, d.cfg.First, d.cfg.Last)
+		return nil, pool, fmt.Errorf("clone for pool %s: every VMID from %d to %d is in use or cooling down: widen the range", a.Pool, d.cfg.First, d.cfg.Last)
 	}
-	d.fine("start")
 	var random [4]byte
 	if _, err := io.ReadFull(cmpReader(d.cfg.Random), random[:]); err != nil {
 		return nil, pool, fmt.Errorf("name a runner: %w", err)
@@ -80,7 +80,7 @@ func (d *Daemon) prepare(a *fleet.Action, now time.Time) (*runner, fleet.Pool, e
 		Node: a.Node, VMID: id, Template: t.Ref, Source: t.VMID, Storage: t.Storage, Created: now,
 	}}
 	a.Runner = r.Name
-	s.runners[r.Name] = r
+	s.add(r)
 	return r, pool, nil
 }
 
@@ -107,7 +107,24 @@ type outcome struct {
 	err    error
 	apply  func(*runner)
 	events []journal.Event
-	hold   bool // the error counts against the pool or node
+	hold   blame
+}
+
+// blame is what the failure of an action counts against, beside the runner.
+type blame int
+
+const (
+	nobody blame = iota
+	thePool
+	theNode // for this pool
+)
+
+// holds is what a failed action holds back.
+func (out outcome) holds(k fleet.Kind, r fleet.Runner) subject {
+	if out.hold == theNode {
+		return subject{kind: k, pool: r.Pool, node: r.Node}
+	}
+	return subject{kind: k, pool: r.Pool, scope: r.Scope}
 }
 
 // execute does one action from intent to result.
@@ -118,7 +135,10 @@ func (d *Daemon) execute(ctx context.Context, a fleet.Action, r fleet.Runner, po
 	id, err := d.cfg.Journal.Begin(ctx, a, r)
 	if err != nil {
 		// Without the intent on disk there must be no effect.
-		d.finish(a, 0, outcome{err: fmt.Errorf("write intent: %w", err), hold: true, apply: undo(a.Kind)})
+		if ctx.Err() == nil {
+			d.journalFailed(err)
+		}
+		d.finish(a, 0, outcome{err: fmt.Errorf("write intent: %w", err), hold: theNode, apply: undo(a.Kind)})
 		return
 	}
 	var out outcome
@@ -166,7 +186,7 @@ func (d *Daemon) finish(a fleet.Action, intent int64, out outcome) {
 		}
 		r.Pending = fleet.None
 		r.touched = time.Now()
-		if a.Kind == fleet.Clone {
+		if a.Kind == fleet.Clone && !errors.Is(out.err, fleet.ErrUnknownOutcome) {
 			s.release(r)
 		}
 		if out.err == nil {
@@ -181,11 +201,12 @@ func (d *Daemon) finish(a fleet.Action, intent int64, out outcome) {
 			out.apply(r)
 		}
 		switch {
-		case out.hold:
-			d.failed(a.Kind, r.Runner, out.err)
-		case out.err == nil && a.Kind == fleet.Clone:
-			d.succeeded(a.Kind, r.Runner)
-		case out.err == nil && a.Kind == fleet.Deregister:
+		case out.hold != nobody:
+			d.failed(out.holds(a.Kind, r.Runner), out.err)
+		case out.err == nil && (a.Kind == fleet.Clone || a.Kind == fleet.Launch):
+			d.succeeded(subject{kind: a.Kind, pool: r.Pool, node: r.Node})
+			d.succeeded(subject{kind: a.Kind, scope: r.Scope})
+		case out.err == nil && a.Kind == fleet.Deregister && r.Ended.IsZero():
 			d.dud(r, a.Reason)
 		}
 		d.conclude(intent, r, out)
@@ -210,7 +231,7 @@ func (d *Daemon) conclude(intent int64, r *runner, out outcome) {
 // pool, so that a broken template is not tried without end.
 func (d *Daemon) dud(r *runner, why string) {
 	if !r.Started.IsZero() && r.Listened.IsZero() && r.Job == 0 {
-		d.failed(fleet.Launch, r.Runner, fmt.Errorf("runner %s: %s", r.Name, why))
+		d.failed(subject{kind: fleet.Launch, pool: r.Pool}, fmt.Errorf("runner %s: %s", r.Name, why))
 	}
 }
 

@@ -31,7 +31,7 @@ type checkup struct {
 func (s *state) checkup() checkup {
 	c := checkup{pools: s.desired.Pools, scopes: s.scopes()}
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
-		if s.nodes[name].online {
+		if s.nodes[name].online() {
 			c.nodes = append(c.nodes, name)
 		}
 	}

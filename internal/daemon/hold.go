@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"hash/fnv"
 	"maps"
@@ -26,25 +27,27 @@ type hold struct {
 	hint     string
 }
 
-// failed counts a failure of an action of a runner and holds further ones
-// back. A clone's trouble is its node's; a launch's is the pool's, and a rate
-// limit is the whole scope's.
-func (d *Daemon) failed(kind fleet.Kind, r fleet.Runner, err error) {
+// failed counts a failure and holds further attempts of its kind back. What
+// Proxmox refuses is the node's, what GitHub refuses or a runner that never
+// listens is the pool's, and a rate limit is the whole scope's.
+func (d *Daemon) failed(key subject, err error) {
+	if key.kind != fleet.Clone && key.kind != fleet.Launch {
+		return // clean-up is never held back, only repeated later
+	}
 	s := &d.state
 	now := time.Now()
-	key := subject{kind: kind, pool: r.Pool}
-	if kind == fleet.Clone {
-		key.node = r.Node
-	}
+	d.metrics.failures.WithLabelValues(key.kind.String(), key.pool).Inc()
 	retry := fleet.Retry{Min: 2 * time.Second, Max: time.Minute, Attempts: 5}
-	if p, ok := s.pool(r.Pool); ok {
+	if p, ok := s.pool(key.pool); ok {
 		retry = p.Retry
 	}
 	until := time.Time{}
 	var limit *fleet.RateLimit
 	if errors.As(err, &limit) {
-		key = subject{kind: kind, scope: r.Scope}
+		key.pool, key.node = "", ""
 		until = limit.Until
+	} else {
+		key.scope = ""
 	}
 	h := s.holds[key]
 	if h.failures == 0 {
@@ -54,20 +57,31 @@ func (d *Daemon) failed(kind fleet.Kind, r fleet.Runner, err error) {
 	if until.IsZero() {
 		until = now.Add(retry.Delay(h.failures, seed(key)))
 	}
-	h.Hold = fleet.Hold{Kind: kind, Pool: key.pool, Node: key.node, Scope: key.scope, Until: until, Reason: err.Error()}
+	h.Hold = fleet.Hold{Kind: key.kind, Pool: key.pool, Node: key.node, Scope: key.scope, Until: until, Reason: err.Error()}
 	h.hint = hint(err)
 	s.holds[key] = h
-	d.metrics.failures.WithLabelValues(kind.String(), r.Pool).Inc()
 }
 
-// succeeded ends the holds on an action of a runner.
-func (d *Daemon) succeeded(kind fleet.Kind, r fleet.Runner) {
-	key := subject{kind: kind, pool: r.Pool}
-	if kind == fleet.Clone {
-		key.node = r.Node
-	}
-	delete(d.state.holds, key)
-	delete(d.state.holds, subject{kind: kind, scope: r.Scope})
+// succeeded ends a hold.
+func (d *Daemon) succeeded(key subject) { delete(d.state.holds, key) }
+
+// listens ends the hold that a runner which listens proves wrong.
+func (d *Daemon) listens(r *runner) { d.succeeded(subject{kind: fleet.Launch, pool: r.Pool}) }
+
+// holdKept is how long failures are remembered and shown after the last one
+// if nothing is tried again, for want of demand.
+const holdKept = time.Hour
+
+// forgetHolds drops the holds of pools that are gone and those of long ago.
+func (s *state) forgetHolds(now time.Time) {
+	maps.DeleteFunc(s.holds, func(key subject, h hold) bool {
+		_, there := s.pool(key.pool)
+		return key.pool != "" && !there || now.Sub(h.Until) > holdKept
+	})
+}
+
+func (k subject) compare(o subject) int {
+	return cmp.Or(cmp.Compare(k.kind, o.kind), cmp.Compare(k.pool, o.pool), cmp.Compare(k.node, o.node), cmp.Compare(k.scope, o.scope))
 }
 
 func seed(k subject) uint64 {
@@ -112,6 +126,8 @@ func (s *state) troubled() []Trouble {
 	for _, h := range s.holds {
 		list = append(list, Trouble{Since: h.since, What: h.Reason, Hint: h.hint})
 	}
-	slices.SortFunc(list, func(a, b Trouble) int { return a.Since.Compare(b.Since) })
+	slices.SortFunc(list, func(a, b Trouble) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.What, b.What), cmp.Compare(a.Hint, b.Hint))
+	})
 	return list
 }

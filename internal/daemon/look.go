@@ -13,6 +13,7 @@ import (
 type look struct {
 	mu       sync.Mutex
 	interval time.Duration
+	over     bool          // look no more
 	wake     chan struct{} // look now
 	changed  chan struct{} // the interval changed
 }
@@ -22,6 +23,20 @@ func newLook(interval time.Duration) *look {
 }
 
 func (l *look) poke() { signal(l.wake) }
+
+// end makes the look the last one.
+func (l *look) end() {
+	l.mu.Lock()
+	l.over = true
+	l.mu.Unlock()
+	l.poke()
+}
+
+func (l *look) ended() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.over
+}
 
 func (l *look) set(interval time.Duration) {
 	l.mu.Lock()
@@ -44,7 +59,7 @@ func signal(c chan struct{}) {
 // later, up to its interval.
 func (l *look) run(ctx context.Context, f func(context.Context) error) {
 	again := fleet.Retry{Min: time.Second, Max: time.Minute}
-	for failures := 0; ctx.Err() == nil; {
+	for failures := 0; ctx.Err() == nil && !l.ended(); {
 		began := time.Now()
 		if f(ctx) == nil {
 			failures = 0
@@ -108,6 +123,16 @@ func (l *looks) node(name string, interval time.Duration) (*look, bool) {
 	}
 	l.containers[name] = newLook(interval)
 	return l.containers[name], true
+}
+
+// drop ends the look at a node's containers.
+func (l *looks) drop(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.containers[name]; c != nil {
+		c.end()
+		delete(l.containers, name)
+	}
 }
 
 // pokeNode has a node's containers looked at now.

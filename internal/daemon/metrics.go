@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -70,6 +71,11 @@ var (
 // census counts what there is when it is asked.
 type census struct{ d *Daemon }
 
+type tally struct {
+	Status
+	oldest time.Duration
+}
+
 // Describe implements prometheus.Collector.
 func (census) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{runnersDesc, jobsDesc, oldestDesc, troubleDesc, quotaDesc, commitDesc, sizeDesc} {
@@ -84,7 +90,7 @@ func (c census) Collect(ch chan<- prometheus.Metric) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	s, err := ask(ctx, c.d, c.d.snapshot)
+	s, err := ask(ctx, c.d, func(s *state) tally { return tally{c.d.snapshot(s), c.d.oldest(s, time.Now())} })
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(runnersDesc, err)
 		return
@@ -97,7 +103,7 @@ func (c census) Collect(ch chan<- prometheus.Metric) {
 	gauge(jobsDesc, float64(s.Queued), fleet.Queued.String())
 	gauge(jobsDesc, float64(s.Running), fleet.InProgress.String())
 	gauge(troubleDesc, float64(len(s.Troubles)))
-	gauge(oldestDesc, c.d.oldest(time.Now()).Seconds())
+	gauge(oldestDesc, s.oldest.Seconds())
 	for _, l := range c.d.cfg.GitHub.Limits() {
 		gauge(quotaDesc, float64(l.Limit), l.Resource, "limit")
 		gauge(quotaDesc, float64(l.Remaining), l.Resource, "remaining")
@@ -111,10 +117,11 @@ func (c census) Collect(ch chan<- prometheus.Metric) {
 	gauge(sizeDesc, float64(stats.Bytes))
 }
 
-// oldest is how long the oldest queued job of our scopes has waited.
-func (d *Daemon) oldest(now time.Time) time.Duration {
+// oldest is how long the oldest queued job that a pool may run has waited.
+func (d *Daemon) oldest(s *state, now time.Time) time.Duration {
 	for _, j := range d.cfg.Journal.OpenJobs() {
-		if j.Status == fleet.Queued && d.covers(j.Repo) {
+		serves := func(p fleet.Pool) bool { return p.Serves(j.Repo, j.Labels) }
+		if j.Status == fleet.Queued && slices.ContainsFunc(s.desired.Pools, serves) {
 			return now.Sub(j.Created)
 		}
 	}
@@ -162,10 +169,18 @@ func (s *state) unready() string {
 	if s.revision == "" {
 		return "no pools are in force yet"
 	}
+	listed := false
 	for _, n := range s.nodes {
-		if n.online && !n.listed.IsZero() {
+		if !n.observed() {
+			continue
+		}
+		if len(n.templates) > 0 {
 			return ""
 		}
+		listed = true
+	}
+	if listed {
+		return "no node has a template that is ready"
 	}
 	return "no node has been listed yet"
 }

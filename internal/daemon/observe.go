@@ -107,11 +107,7 @@ func (d *Daemon) lookAtNodes(ctx context.Context, start func(*look, func(context
 	if err != nil {
 		return err
 	}
-	d.inbox.post(func(s *state) {
-		for _, n := range nodes {
-			d.nodeSeen(s, n)
-		}
-	})
+	d.inbox.post(func(s *state) { d.nodesSeen(s, nodes) })
 	for _, n := range nodes {
 		if l, fresh := d.looks.node(n.Name, d.cfg.Every.Containers); fresh {
 			d.looks.health.poke()
@@ -143,7 +139,7 @@ func (d *Daemon) lookAtContainers(ctx context.Context, node string) error {
 // does not stop the others.
 func (d *Daemon) eachScope(f func(context.Context, fleet.Scope) error) func(context.Context) error {
 	return func(ctx context.Context) error {
-		scopes, err := ask(ctx, d, (*state).scopes)
+		scopes, err := ask(ctx, d, d.watched)
 		if err != nil {
 			return err
 		}
@@ -162,7 +158,7 @@ func (d *Daemon) lookAtRegistrations(ctx context.Context, scope fleet.Scope) err
 	defer cancel()
 	began := time.Now()
 	regs, err := d.cfg.GitHub.Registrations(bound, scope)
-	d.report(ctx, "registrations of "+string(scope), err)
+	d.report(ctx, registrationsOf+string(scope), err)
 	if err == nil {
 		d.inbox.post(func(s *state) { d.registered(s, scope, began, regs) })
 	}

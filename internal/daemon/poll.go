@@ -40,7 +40,7 @@ func (d *Daemon) lookAtJobs(ctx context.Context, scope fleet.Scope) error {
 	if left > 1 {
 		err = fmt.Errorf("%w (and %d more repositories)", err, left-1)
 	}
-	d.report(ctx, "jobs of "+string(scope), err)
+	d.report(ctx, jobsOf+string(scope), err)
 	if err != nil {
 		return err
 	}

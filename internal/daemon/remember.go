@@ -2,10 +2,12 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/journal"
 	"github.com/dayfly-ci/dayfly/internal/pools"
 )
 
@@ -22,10 +24,10 @@ func (d *Daemon) remember(ctx context.Context) error {
 		return fmt.Errorf("read runners from the journal: %w", err)
 	}
 	for _, r := range runners {
-		if r.Container == fleet.Absent && !r.Cloned.IsZero() && r.Spent.IsZero() {
+		if r.VMID != 0 {
 			r.Container = fleet.Unseen // until its node is listed
 		}
-		s.runners[r.Name] = &runner{Runner: r}
+		s.add(&runner{Runner: r})
 	}
 	s.cooling, err = d.cfg.Journal.Cooling(ctx, time.Now().Add(-d.cfg.Every.CoolDown))
 	if err != nil {
@@ -68,11 +70,15 @@ func (d *Daemon) resume(ctx context.Context) error {
 		if r := d.state.runners[in.Action.Runner]; r != nil {
 			if in.Action.Kind == fleet.Clone && r.Cloned.IsZero() {
 				spent("its clone was cut off")(r)
-				r.Container = fleet.Unseen
 			}
 			row = r.Runner
 		}
-		if err := d.cfg.Journal.End(ctx, in.ID, row, "cut off by a stop"); err != nil {
+		err := d.cfg.Journal.End(ctx, in.ID, row, "cut off by a stop")
+		if errors.Is(err, journal.ErrFull) {
+			d.journalFailed(err) // it is closed at a later start
+			return nil
+		}
+		if err != nil {
 			return fmt.Errorf("close intent %d: %w", in.ID, err)
 		}
 	}

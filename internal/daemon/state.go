@@ -8,7 +8,6 @@ import (
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/journal"
-	"github.com/dayfly-ci/dayfly/internal/proxmox"
 )
 
 // state is everything the loop knows. Only the loop touches it.
@@ -18,7 +17,8 @@ type state struct {
 	read     string // revision read last, in force or refused
 	refused  string // why a newer revision of the pools is not in force
 
-	runners  map[string]*runner // by name
+	runners  map[string]*runner // by name; changed by add and drop only
+	ordered  []*runner          // the same, sorted; nil: to be made anew
 	nodes    map[string]*node
 	evidence map[fleet.Scope]fleet.Evidence
 	cooling  map[fleet.VMID]time.Time // when a VMID was last in use
@@ -26,7 +26,6 @@ type state struct {
 	cursor   fleet.VMID               // the VMID taken last
 	holds    map[subject]hold
 	troubles map[string]Trouble
-	beat     time.Time // end of the last pass
 }
 
 // runner is a fleet.Runner and what the daemon needs to keep it up to date.
@@ -34,17 +33,6 @@ type runner struct {
 	fleet.Runner
 	touched  time.Time // what was listed before is older than what we did
 	attempts int       // failed actions in a row
-}
-
-// node is what the last listing of a node said.
-type node struct {
-	online    bool
-	failures  int       // listings in a row that failed
-	listed    time.Time // when the listing in force began; zero: never
-	templates []fleet.Template
-	released  map[fleet.VMID]time.Time // replicas whose clone of ours ended
-	locked    map[fleet.VMID]time.Time // since when replicas are locked by others
-	foreign   []proxmox.Foreign
 }
 
 func newState() state {
@@ -60,21 +48,37 @@ func (d *Daemon) observed() fleet.Observed {
 	s := &d.state
 	o := fleet.Observed{Jobs: d.cfg.Journal.OpenJobs(), Evidence: s.evidence}
 	o.Runners = make([]fleet.Runner, 0, len(s.runners))
-	for _, name := range slices.Sorted(maps.Keys(s.runners)) {
-		o.Runners = append(o.Runners, s.runners[name].Runner)
+	for _, r := range s.inOrder() {
+		o.Runners = append(o.Runners, r.Runner)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
 		n := s.nodes[name]
-		o.Nodes = append(o.Nodes, fleet.Node{Name: name, Online: n.online && !n.listed.IsZero()})
+		o.Nodes = append(o.Nodes, fleet.Node{Name: name, Online: n.observed()})
 		for _, t := range n.templates {
 			t.Locked = t.Locked && !n.released[t.VMID].After(n.listed)
 			o.Templates = append(o.Templates, t)
 		}
 	}
-	for _, h := range s.holds {
-		o.Holds = append(o.Holds, h.Hold)
+	for _, key := range slices.SortedFunc(maps.Keys(s.holds), subject.compare) {
+		o.Holds = append(o.Holds, s.holds[key].Hold)
 	}
 	return o
+}
+
+// inOrder lists the runners by name, so that what is done with them is done in
+// the same order in each run. The list must not be changed.
+func (s *state) inOrder() []*runner {
+	if s.ordered == nil {
+		s.ordered = slices.SortedFunc(maps.Values(s.runners), func(a, b *runner) int { return strings.Compare(a.Name, b.Name) })
+	}
+	return s.ordered
+}
+
+func (s *state) add(r *runner) { s.runners[r.Name], s.ordered = r, nil }
+
+func (s *state) drop(r *runner) {
+	delete(s.runners, r.Name)
+	s.ordered = nil
 }
 
 // bindJobs tells the runners what is known of their jobs: GitHub gives a job
@@ -88,7 +92,7 @@ func (d *Daemon) bindJobs(now time.Time) {
 			d.took(j, now)
 		}
 	}
-	for _, r := range s.runners {
+	for _, r := range s.inOrder() {
 		if r.Job != 0 && r.Ended.IsZero() && !running[r.Job] {
 			d.ended(r, now)
 		}
@@ -106,7 +110,7 @@ func (d *Daemon) took(j fleet.Job, now time.Time) {
 	if r.Listened.IsZero() {
 		r.Listened = now
 	}
-	d.succeeded(fleet.Launch, r.Runner)
+	d.listens(r)
 	d.later.Save(r.Runner)
 }
 
@@ -122,18 +126,19 @@ func (d *Daemon) ended(r *runner, now time.Time) {
 // forget drops the runners of which nothing is left.
 func (d *Daemon) forget(now time.Time) {
 	s := &d.state
-	for name, r := range s.runners {
+	for _, r := range s.inOrder() {
 		if !r.Forgettable(s.evidence[r.Scope]) {
 			continue
 		}
-		delete(s.runners, name)
+		s.drop(r)
 		if r.VMID != 0 {
 			s.cooling[r.VMID] = now
 			s.doubts[r.VMID] = doubt{r.Node, now}
 		}
-		d.fine("runner " + name)
-		d.later.Forget(name, now)
+		d.fine("runner " + r.Name)
+		d.later.Forget(r.Name, now)
 	}
+	s.forgetHolds(now)
 }
 
 // save writes an observed fact about a runner. Losing it costs history only:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/github"
@@ -22,11 +23,14 @@ func (d *Daemon) Webhook() http.Handler {
 		code, text := d.receive(r.Context(), r, http.MaxBytesReader(w, r.Body, maxPayload))
 		d.metrics.delivery(code)
 		if code >= 400 {
-			d.log.Warn("delivery refused", "delivery", r.Header.Get("X-GitHub-Delivery"), "err", text)
+			d.log.Warn("delivery refused", "delivery", clip(r.Header.Get("X-GitHub-Delivery")), "err", text)
 		}
 		http.Error(w, text, code)
 	})
 }
+
+// clip shortens what anybody may send.
+func clip(text string) string { return text[:min(len(text), 64)] }
 
 func (d *Daemon) receive(ctx context.Context, r *http.Request, body io.Reader) (int, string) {
 	if r.Method != http.MethodPost {
@@ -57,8 +61,12 @@ func (d *Daemon) receive(ctx context.Context, r *http.Request, body io.Reader) (
 // accept stores a delivery and wakes the loop. What is not ours is well
 // received and forgotten: GitHub would show anything else as a failure.
 func (d *Daemon) accept(ctx context.Context, del github.Delivery, source string) (string, error) {
-	if del.Push != nil {
+	switch {
+	case del.Push != nil:
 		d.looks.pools.poke()
+	case strings.HasPrefix(del.Event, "installation"): // what it covers may have changed
+		d.looks.jobs.poke()
+		d.looks.health.poke()
 	}
 	if del.Job == nil {
 		return "nothing to do", nil
@@ -77,6 +85,9 @@ func (d *Daemon) accept(ctx context.Context, del github.Delivery, source string)
 		return "known already", nil
 	}
 	job := *del.Job
-	d.inbox.post(func(s *state) { d.jobSeen(s, job) })
+	d.inbox.post(func(s *state) {
+		d.fine("journal") // it could be written
+		d.jobSeen(s, job)
+	})
 	return "accepted", nil
 }
