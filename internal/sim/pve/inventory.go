@@ -111,9 +111,6 @@ func statusIndex(r *call) (any, error) {
 	return subdirs("current", "start", "stop", "shutdown", "reboot"), nil
 }
 
-// pvestatdRound is what StatusLag stands for in Proxmox.
-const pvestatdRound = 10 * time.Second
-
 // dirty makes pvestatd report at the end of its round, or at once when the
 // cluster has no lag.
 func (c *Cluster) dirty() {

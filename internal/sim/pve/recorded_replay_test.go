@@ -35,8 +35,6 @@ type replay struct {
 // secretMark stands in the recordings for every secret.
 const secretMark = "[token]"
 
-var upidText = regexp.MustCompile(`UPID:[^"/?]*?:[^":]*:`)
-
 func newReplay(t *testing.T, q *sequence, sizes map[string][2]int64) *replay {
 	p := &replay{t: t, q: q, same: map[string]string{}, known: map[string]bool{}, node: "pvelab"}
 	start := int64(0)
@@ -56,7 +54,7 @@ func newReplay(t *testing.T, q *sequence, sizes map[string][2]int64) *replay {
 	}
 	clock := &stage.Clock{}
 	if start > 0 {
-		clock.Skew(time.Unix(start, 0).Sub(time.Now()))
+		clock.Skew(time.Until(time.Unix(start, 0)))
 	}
 	p.c = New(Config{Clock: clock, Nodes: []string{p.node}, Timing: slow})
 	p.c.pace = p.pace
