@@ -2,11 +2,14 @@ package daemon_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -49,7 +52,11 @@ type play struct {
 	pools string // text of the pool files
 	logs  *logs
 	rev   int
+	last  int           // VMID of the range; lastVMID if 0
+	names *rand.ChaCha8 // what runners' names are made of
+	every daemon.Intervals
 
+	rule atomic.Pointer[rule]         // for requests of the daemon
 	hook atomic.Pointer[http.Handler] // of the daemon that runs
 	now  *life
 }
@@ -85,7 +92,7 @@ pool "linux" {
 // newPlay sets a world up: the recommended footprint, one template, and the
 // organisation acme with two repositories. It must be called in a bubble.
 func newPlay(t *testing.T, cfg sim.Config, poolFiles string) *play {
-	p := &play{t: t, dir: scratch(t), logs: &logs{}}
+	p := &play{t: t, dir: scratch(t), logs: &logs{}, names: rand.NewChaCha8([32]byte{byte(cfg.Seed)})}
 	cfg.JobTimeout = func(string) time.Duration { return jobTimeout }
 	cfg.Hub.Webhook = hub.Webhook{URL: "http://dayfly.test/webhook", Secret: webhookSecret, Transport: stage.Transport{Handler: p}}
 	p.w = sim.New(cfg)
@@ -147,17 +154,48 @@ func (p *play) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // fence lets requests of one incarnation through until it is dead.
 type fence struct {
+	play *play
 	life *life
 	to   http.RoundTripper
 }
 
+// die ends the daemon as SIGKILL does, but for its locks.
+func (l *life) die() {
+	l.dead.Store(true)
+	l.cancel()
+}
+
+// rule decides the fate of a request.
+type rule func(r *http.Request) fate
+
+// fate is what happens to a request.
+type fate int
+
+const (
+	arrive fate = iota
+	refuse      // it never arrives
+	lose        // its answer never arrives
+	kill        // the daemon dies before it is sent
+	doom        // the daemon dies before the answer comes
+)
+
 func (f fence) RoundTrip(r *http.Request) (*http.Response, error) {
-	if f.life.dead.Load() {
-		return nil, errors.New("this process is dead")
+	does := arrive
+	if rule := f.play.rule.Load(); rule != nil && !f.life.dead.Load() {
+		does = (*rule)(r)
+	}
+	if does == kill {
+		f.life.die()
+	}
+	if does == refuse || f.life.dead.Load() {
+		return nil, errors.New("no connection")
 	}
 	resp, err := f.to.RoundTrip(r)
-	if f.life.dead.Load() {
-		return nil, errors.New("this process is dead")
+	if does == doom {
+		f.life.die()
+	}
+	if does == lose || f.life.dead.Load() {
+		return nil, io.ErrUnexpectedEOF
 	}
 	return resp, err
 }
@@ -168,8 +206,8 @@ func (p *play) start() {
 	l := &life{done: make(chan error, 1)}
 	log := slog.New(slog.NewTextHandler(p.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	px, err := proxmox.New(proxmox.Config{
-		URL: "https://pve.test:8006", Token: fleet.NewSecret(p.token), Transport: fence{l, stage.Transport{Handler: p.w.ProxmoxAPI()}},
-		TemplatePool: pve.LabTemplates, RunnerPool: pve.LabRunners, First: firstVMID, Last: lastVMID,
+		URL: "https://pve.test:8006", Token: fleet.NewSecret(p.token), Transport: fence{p, l, stage.Transport{Handler: p.w.ProxmoxAPI()}},
+		TemplatePool: pve.LabTemplates, RunnerPool: pve.LabRunners, First: firstVMID, Last: fleet.VMID(cmp.Or(p.last, lastVMID)),
 		Key: fleet.NewSecret(instanceKey), Log: log,
 	})
 	if err != nil {
@@ -178,7 +216,7 @@ func (p *play) start() {
 	app := p.w.GitHub.App()
 	gh, err := github.New(github.Config{
 		URL: "https://github.test/", App: fmt.Sprint(app.ID), Key: fleet.NewSecret(string(app.PEM)),
-		Transport: fence{l, stage.Transport{Handler: p.w.GitHubAPI()}}, Log: log,
+		Transport: fence{p, l, stage.Transport{Handler: p.w.GitHubAPI()}}, Log: log,
 	})
 	if err != nil {
 		p.t.Fatal(err)
@@ -189,7 +227,8 @@ func (p *play) start() {
 	}
 	l.d, err = daemon.New(daemon.Config{
 		Proxmox: px, GitHub: gh, Journal: l.journal, Source: pools.Dir(filepath.Join(p.dir, "pools")),
-		Key: fleet.NewSecret(instanceKey), Webhook: fleet.NewSecret(webhookSecret), First: firstVMID, Last: lastVMID, Log: log,
+		Key: fleet.NewSecret(instanceKey), Webhook: fleet.NewSecret(webhookSecret), First: firstVMID, Last: fleet.VMID(cmp.Or(p.last, lastVMID)),
+		Every: p.every, Random: p.names, Log: log, Version: "test",
 	})
 	if err != nil {
 		p.t.Fatal(err)
@@ -216,7 +255,9 @@ func (p *play) end(hard bool) {
 	}
 	p.now = nil
 	p.hook.Store(nil)
-	l.dead.Store(hard)
+	if hard {
+		l.dead.Store(true)
+	}
 	l.cancel()
 	if err := <-l.done; err != nil {
 		p.t.Errorf("daemon ended: %v", err)
