@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -211,4 +213,18 @@ func (p *play) watch(look func()) (stop func()) {
 		}
 	}()
 	return func() { cancel(); <-done }
+}
+
+// loseJournal deletes the journal of a daemon that does not run.
+func (p *play) loseJournal() {
+	p.t.Helper()
+	files, err := filepath.Glob(filepath.Join(p.dir, "journal.db*"))
+	if err != nil || len(files) == 0 {
+		p.t.Fatalf("no journal in %s: %v", p.dir, err)
+	}
+	for _, f := range files {
+		if err := os.Remove(f); err != nil {
+			p.t.Fatal(err)
+		}
+	}
 }
