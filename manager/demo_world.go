@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/daemon"
@@ -203,6 +204,8 @@ func (d *demo) startDaemon(ctx context.Context) error {
 	d.child = exec.Command(self, "run", "--config", filepath.Join(d.dir, "dayfly.hcl"))
 	d.child.Args[0] = "dayfly"
 	d.child.Stdout, d.child.Stderr = log, log
+	// Ctrl-C is for the demo alone, and the daemon never outlives it.
+	d.child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := d.child.Start(); err != nil {
 		return fmt.Errorf("start the daemon: %w", err)
 	}
