@@ -178,6 +178,7 @@ func (d *Daemon) pass(ctx context.Context) time.Time {
 	now := time.Now()
 	d.bindJobs(now)
 	d.forget(now)
+	d.silent(now)
 	actions, next := fleet.Plan(s.desired, d.observed(), now)
 	for _, a := range actions {
 		d.start(ctx, a, now)

@@ -206,8 +206,6 @@ func (d *Daemon) finish(a fleet.Action, intent int64, out outcome) {
 		case out.err == nil && (a.Kind == fleet.Clone || a.Kind == fleet.Launch):
 			d.succeeded(subject{kind: a.Kind, pool: r.Pool, node: r.Node})
 			d.succeeded(subject{kind: a.Kind, scope: r.Scope})
-		case out.err == nil && a.Kind == fleet.Deregister && r.Ended.IsZero():
-			d.dud(r, a.Reason)
 		}
 		d.conclude(intent, r, out)
 	})
@@ -225,14 +223,6 @@ func (d *Daemon) conclude(intent int64, r *runner, out outcome) {
 		text = out.err.Error()
 	}
 	d.later.End(intent, r.Runner, text, out.events...)
-}
-
-// dud counts a started runner that never listened nor had a job against its
-// pool, so that a broken template is not tried without end.
-func (d *Daemon) dud(r *runner, why string) {
-	if !r.Started.IsZero() && r.Listened.IsZero() && r.Job == 0 {
-		d.failed(subject{kind: fleet.Launch, pool: r.Pool}, fmt.Errorf("runner %s: %s", r.Name, why))
-	}
 }
 
 // release notes that a clone of ours holds its source no longer, whatever an

@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"hash/fnv"
 	"maps"
 	"slices"
@@ -64,6 +65,30 @@ func (d *Daemon) failed(key subject, err error) {
 
 // succeeded ends a hold.
 func (d *Daemon) succeeded(key subject) { delete(d.state.holds, key) }
+
+// silent counts the runners that do not listen in time. It must be known when
+// the plan looks for others in their place: those of another pool are better.
+func (d *Daemon) silent(now time.Time) {
+	for _, r := range d.state.inOrder() {
+		if r.Started.IsZero() || r.Phase() != fleet.Launching {
+			continue
+		}
+		p, ok := d.state.pool(r.Pool)
+		if limit := p.Timeouts.Register; ok && now.Sub(r.Started) >= limit {
+			d.dud(r, fmt.Sprintf("not listening %s after its start", limit))
+		}
+	}
+}
+
+// dud counts a started runner that never listened nor had a job against its
+// pool, so that a broken template is not tried without end.
+func (d *Daemon) dud(r *runner, why string) {
+	if r.dud || r.Started.IsZero() || !r.Listened.IsZero() || r.Job != 0 {
+		return
+	}
+	r.dud = true
+	d.failed(subject{kind: fleet.Launch, pool: r.Pool}, fmt.Errorf("runner %s: %s", r.Name, why))
+}
 
 // listens ends the hold that a runner which listens proves wrong.
 func (d *Daemon) listens(r *runner) { d.succeeded(subject{kind: fleet.Launch, pool: r.Pool}) }

@@ -33,6 +33,7 @@ type runner struct {
 	fleet.Runner
 	touched  time.Time // what was listed before is older than what we did
 	attempts int       // failed actions in a row
+	dud      bool      // it counts as a failed launch of its pool
 }
 
 func newState() state {

@@ -121,13 +121,18 @@ func scratch(t *testing.T) string {
 // template adds a template of family ubuntu-24.04; ailment is what its guests
 // suffer from.
 func (p *play) template(vmid int, version, ailment string) {
+	p.templateOf("ubuntu-24.04", "", vmid, version, ailment)
+}
+
+// templateOf adds a template of a family on a node, the first one if empty.
+func (p *play) templateOf(family, node string, vmid int, version, ailment string) {
 	rootfs := map[string]string{sim.RootfsVersion: "2.335.1"}
 	if ailment != "" {
 		rootfs[sim.RootfsAilment] = ailment
 	}
-	info := proxmox.TemplateInfo{Schema: 1, Family: "ubuntu-24.04", Version: version, State: "ready", Runner: "2.335.1"}
+	info := proxmox.TemplateInfo{Schema: 1, Family: family, Version: version, State: "ready", Runner: "2.335.1"}
 	p.w.Proxmox.AddTemplate(pve.Template{
-		VMID: vmid, ResourcePool: pve.LabTemplates, Storage: pve.LabStorage, Rootfs: rootfs,
+		Node: node, VMID: vmid, ResourcePool: pve.LabTemplates, Storage: pve.LabStorage, Rootfs: rootfs,
 		Config: map[string]string{
 			"hostname": "ubuntu", "description": info.Describe(), "tags": "dayfly;ready",
 			"net0": "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,ip=dhcp,type=veth", "features": "nesting=1",
