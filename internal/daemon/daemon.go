@@ -134,6 +134,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer cancel()
 	defer close(d.over)
 	if err := d.remember(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to stop before it began
+		}
 		return err
 	}
 	d.observe(ctx)

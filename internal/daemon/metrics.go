@@ -63,7 +63,7 @@ var (
 	jobsDesc    = prometheus.NewDesc("dayfly_jobs", "Open jobs, by status.", []string{"status"}, nil)
 	oldestDesc  = prometheus.NewDesc("dayfly_oldest_queued_seconds", "Age of the oldest queued job that a pool may run.", nil, nil)
 	troubleDesc = prometheus.NewDesc("dayfly_troubles", "Troubles that a person should see.", nil, nil)
-	quotaDesc   = prometheus.NewDesc("dayfly_github_quota", "GitHub's quota last seen, by resource.", []string{"resource", "what"}, nil)
+	quotaDesc   = prometheus.NewDesc("dayfly_github_quota", "GitHub's quota last seen, by installation (0 is the App itself) and resource.", []string{"installation", "resource", "what"}, nil)
 	commitDesc  = prometheus.NewDesc("dayfly_journal_commits_total", "Commits of the journal.", nil, nil)
 	sizeDesc    = prometheus.NewDesc("dayfly_journal_bytes", "Size of the journal's file.", nil, nil)
 )
@@ -105,8 +105,9 @@ func (c census) Collect(ch chan<- prometheus.Metric) {
 	gauge(troubleDesc, float64(len(s.Troubles)))
 	gauge(oldestDesc, s.oldest.Seconds())
 	for _, l := range c.d.cfg.GitHub.Limits() {
-		gauge(quotaDesc, float64(l.Limit), l.Resource, "limit")
-		gauge(quotaDesc, float64(l.Remaining), l.Resource, "remaining")
+		installation := strconv.FormatInt(l.Installation, 10)
+		gauge(quotaDesc, float64(l.Limit), installation, l.Resource, "limit")
+		gauge(quotaDesc, float64(l.Remaining), installation, l.Resource, "remaining")
 	}
 	stats, err := c.d.cfg.Journal.Stats(ctx)
 	if err != nil {
