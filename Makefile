@@ -8,7 +8,7 @@ WORLDS ?= 10000
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check lint bench fuzz soak generate clean
+.PHONY: help build packer demo test check lint bench fuzz soak generate clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,10 +16,14 @@ help: ## this list
 build: ## build the programs into build/
 	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/dayfly ./manager
 
+packer: ## find an installed packer, or build one once, for tests and the demo
+	go run ./test/packertool/get
+
 demo: build ## play a day of jobs on a simulated Proxmox and GitHub
 	build/dayfly demo
 
 test: lint ## every check and every test; what continuous integration runs
+	@timeout 300 go run ./test/packertool/get >/dev/null || echo "note: no packer: the tests that run it are skipped"
 	go test -vet=off -timeout 13m ./...
 
 check: lint ## the house rules alone: format, vet, staticcheck, generated files, imports, sizes

@@ -1,0 +1,80 @@
+package packertool
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// Source is the plugin's address, as required_plugins names it.
+const Source = "github.com/dayfly-ci/dayfly"
+
+// Path returns a packer, or skips the test when there is none: building it
+// takes minutes, which "make packer" spends and no test does.
+func Path(t testing.TB) string {
+	t.Helper()
+	path, err := Find(t.Context())
+	if errors.Is(err, ErrNone) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Home is a packer with plugins and a configuration of its own: nothing of the
+// user's is read or written.
+type Home struct {
+	packer string
+	dir    string
+}
+
+// New makes an empty home, or skips the test when there is no packer.
+func New(t testing.TB) *Home {
+	t.Helper()
+	return &Home{packer: Path(t), dir: t.TempDir()}
+}
+
+// Install makes a home with one plugin, a binary of this module.
+func Install(t testing.TB, plugin string) *Home {
+	t.Helper()
+	h := New(t)
+	h.Install(t, plugin)
+	return h
+}
+
+// Install adds a plugin, a binary of this module.
+func (h *Home) Install(t testing.TB, plugin string) {
+	t.Helper()
+	if out, err := h.Command(t.Context(), "plugins", "install", "--path", plugin, Source).CombinedOutput(); err != nil {
+		t.Fatalf("install %s: %v\n%s", plugin, err, out)
+	}
+}
+
+// Plugins is the folder that plugins are installed into.
+func (h *Home) Plugins() string { return filepath.Join(h.dir, "plugins") }
+
+// Env is the environment of packer: ours, without anything that would lead it
+// to the user's files, to its own servers or to a Proxmox.
+func (h *Home) Env() []string {
+	var env []string
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "LANG", "SSL_CERT_FILE"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return append(env, "CHECKPOINT_DISABLE=1", "PACKER_NO_COLOR=1",
+		"PACKER_PLUGIN_PATH="+h.Plugins(), "PACKER_CONFIG_DIR="+filepath.Join(h.dir, "config"),
+		"PACKER_CACHE_DIR="+filepath.Join(h.dir, "cache"))
+}
+
+// Command prepares a run of packer, without a terminal's input.
+func (h *Home) Command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, h.packer, args...)
+	cmd.Env = h.Env()
+	return cmd
+}
