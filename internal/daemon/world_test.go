@@ -45,16 +45,17 @@ const (
 
 // play is a simulated world and the daemon that runs in it.
 type play struct {
-	t     *testing.T
-	w     *sim.World
-	token string
-	dir   string
-	pools string // text of the pool files
-	logs  *logs
-	rev   int
-	last  int           // VMID of the range; lastVMID if 0
-	names *rand.ChaCha8 // what runners' names are made of
-	every daemon.Intervals
+	t      *testing.T
+	w      *sim.World
+	token  string
+	dir    string
+	pools  string // text of the pool files
+	logs   *logs
+	rev    int
+	last   int           // VMID of the range; lastVMID if 0
+	names  *rand.ChaCha8 // what runners' names are made of
+	every  daemon.Intervals
+	limits fleet.Limits
 
 	rule atomic.Pointer[rule]         // for requests of the daemon
 	hook atomic.Pointer[http.Handler] // of the daemon that runs
@@ -180,6 +181,7 @@ const (
 	arrive fate = iota
 	refuse      // it never arrives
 	lose        // its answer never arrives
+	hang        // it is never answered, and the connection stays
 	kill        // the daemon dies before it is sent
 	doom        // the daemon dies before the answer comes
 )
@@ -191,6 +193,10 @@ func (f fence) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if does == kill {
 		f.life.die()
+	}
+	if does == hang {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
 	}
 	if does == refuse || f.life.dead.Load() {
 		return nil, errors.New("no connection")
@@ -233,7 +239,7 @@ func (p *play) start() {
 	l.d, err = daemon.New(daemon.Config{
 		Proxmox: px, GitHub: gh, Journal: l.journal, Source: pools.Dir(filepath.Join(p.dir, "pools")),
 		Key: fleet.NewSecret(instanceKey), Webhook: fleet.NewSecret(webhookSecret), First: firstVMID, Last: fleet.VMID(cmp.Or(p.last, lastVMID)),
-		Every: p.every, Random: p.names, Log: log, Version: "test",
+		Every: p.every, Limits: p.limits, Random: p.names, Log: log, Version: "test",
 	})
 	if err != nil {
 		p.t.Fatal(err)
