@@ -41,7 +41,11 @@ func (d *Daemon) clone(ctx context.Context, r fleet.Runner, pool fleet.Pool) out
 		}
 	}}
 	if errors.Is(err, fleet.ErrExists) {
-		out.hold = nobody // a taken id is not the node's fault
+		out.hold = nobody // a taken id is another's, and not the node's fault
+		out.apply = func(r *runner) {
+			spent("clone failed: " + err.Error())(r)
+			r.VMID = 0
+		}
 	}
 	return out
 }

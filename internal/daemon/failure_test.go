@@ -173,11 +173,21 @@ func TestPrimaryLimitIsWaitedOut(t *testing.T) {
 // registration is removed, and the job gets another container under a new name.
 func TestLostJITAnswerIsNeverUsed(t *testing.T) {
 	story(t, usual, one(4), func(p *play) {
-		p.govern(once(calls("POST", "/generate-jitconfig"), lose))
+		mints := 0
+		first := once(calls("POST", "/generate-jitconfig"), lose)
+		p.govern(func(r *http.Request) fate {
+			if calls("POST", "/generate-jitconfig")(r) {
+				mints++
+			}
+			return first(r)
+		})
 		id := p.job("acme/app", 10*time.Second)
 		p.served(3 * time.Minute)
 		p.succeeded(id)
 		p.made(2, 2)
+		if mints != 2 {
+			p.t.Errorf("%d mints were asked for, want 2: none again under the first name", mints)
+		}
 		all := p.w.GitHub.Registrations()
 		if all[0].Name == all[1].Name || all[0].Used || !all[1].Used {
 			p.t.Errorf("registrations: %+v, want the first unused, the second of another name", all)

@@ -1,27 +1,19 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 )
 
-// doubt is a VMID of ours that was given up, but not yet seen to be free. What
-// a cut-off clone or destroy leaves is in no resource pool: the token cannot
-// see it in a listing, nor remove it (pve-container, API2/LXC.pm: a clone joins
-// its resource pool last, and a destroy leaves it before the configuration is
-// gone).
-type doubt struct {
-	node  string
-	since time.Time
-}
-
 const (
+	// doubtEvery is how often it is asked whether the VMID of a runner that is
+	// gone is free. What a cut-off clone or destroy leaves is in no resource
+	// pool, so the token cannot see it in a listing, nor remove it (a clone
+	// joins its resource pool last, and a destroy leaves it before the
+	// configuration is gone: pve-container, API2/LXC.pm).
 	doubtEvery = 30 * time.Second
 	// doubtAfter is how long something may be left before a person is told.
 	doubtAfter = 2 * time.Minute
@@ -34,45 +26,44 @@ const (
 
 // lookAtLeftovers asks whether the VMIDs of runners that are gone are free.
 func (d *Daemon) lookAtLeftovers(ctx context.Context) error {
-	ids, err := ask(ctx, d, func(s *state) []fleet.VMID { return slices.Sorted(maps.Keys(s.doubts)) })
+	gone, err := ask(ctx, d, (*state).gone)
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
+	for name, id := range gone {
 		bound, cancel := context.WithTimeout(ctx, lookBound)
 		taken, err := d.cfg.Proxmox.Taken(bound, id)
 		cancel()
 		if err != nil {
 			return err
 		}
-		d.inbox.post(func(s *state) { d.probed(s, id, taken) })
+		d.inbox.post(func(s *state) { d.probed(s, name, taken) })
 	}
 	return nil
 }
 
-// probed applies whether a doubtful VMID is taken.
-func (d *Daemon) probed(s *state, id fleet.VMID, taken bool) {
-	doubt, known := s.doubts[id]
-	key, node := fmt.Sprintf("vmid %d", id), cmp.Or(doubt.node, "its node")
-	switch {
-	case !known:
-	case !taken || s.owner(id):
-		delete(s.doubts, id)
-		d.fine(key)
-	case time.Since(doubt.since) > doubtAfter:
-		d.trouble(key, fmt.Sprintf("VMID %d on %s is still taken by what a cut-off task left, which dayfly may not see or remove", id, node),
-			fmt.Sprintf(`run "pct unlock %d; pct destroy %d" on %s`, id, id, node))
-	}
-}
-
-// owner reports whether a runner has the VMID.
-func (s *state) owner(id fleet.VMID) bool {
-	for _, r := range s.runners {
-		if r.VMID == id {
-			return true
+// gone lists the VMIDs of the runners of which only the number is left.
+func (s *state) gone() map[string]fleet.VMID {
+	ids := map[string]fleet.VMID{}
+	for name, r := range s.runners {
+		if !r.gone.IsZero() {
+			ids[name] = r.VMID
 		}
 	}
-	return false
+	return ids
+}
+
+// probed applies whether the VMID of a runner that is gone is taken.
+func (d *Daemon) probed(s *state, name string, taken bool) {
+	r := s.runners[name]
+	switch {
+	case r == nil || r.gone.IsZero():
+	case !taken:
+		r.free = true
+	case time.Since(r.gone) > doubtAfter:
+		d.trouble("runner "+name, fmt.Sprintf("VMID %d on node %s is still taken by what a cut-off task of runner %s left, which dayfly may not see or remove", r.VMID, r.Node, name),
+			fmt.Sprintf(`run "pct unlock %d; pct destroy %d" on node %s`, r.VMID, r.VMID, r.Node))
+	}
 }
 
 // watchLocks tells of templates that stay locked though no clone of ours holds

@@ -203,7 +203,7 @@ func (d *Daemon) pace(s *state) {
 	}
 	d.looks.registrations.set(regs)
 	leftovers := every.Health
-	if len(s.doubts) > 0 {
+	if len(s.gone()) > 0 {
 		leftovers = doubtEvery
 	}
 	d.looks.leftovers.set(leftovers)

@@ -33,9 +33,6 @@ func (d *Daemon) remember(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read VMIDs from the journal: %w", err)
 	}
-	for id, at := range s.cooling {
-		s.doubts[id] = doubt{since: at}
-	}
 	return d.resume(ctx)
 }
 

@@ -22,7 +22,6 @@ type state struct {
 	nodes    map[string]*node
 	evidence map[fleet.Scope]fleet.Evidence
 	cooling  map[fleet.VMID]time.Time // when a VMID was last in use
-	doubts   map[fleet.VMID]doubt     // those of them not seen to be free
 	cursor   fleet.VMID               // the VMID taken last
 	holds    map[subject]hold
 	troubles map[string]Trouble
@@ -33,13 +32,15 @@ type runner struct {
 	fleet.Runner
 	touched  time.Time // what was listed before is older than what we did
 	attempts int       // failed actions in a row
+	gone     time.Time // since when nothing of it is seen
+	free     bool      // its VMID is seen to be free
 	dud      bool      // it counts as a failed launch of its pool
 }
 
 func newState() state {
 	return state{
 		runners: map[string]*runner{}, nodes: map[string]*node{},
-		evidence: map[fleet.Scope]fleet.Evidence{}, cooling: map[fleet.VMID]time.Time{}, doubts: map[fleet.VMID]doubt{},
+		evidence: map[fleet.Scope]fleet.Evidence{}, cooling: map[fleet.VMID]time.Time{},
 		holds: map[subject]hold{}, troubles: map[string]Trouble{},
 	}
 }
@@ -129,12 +130,18 @@ func (d *Daemon) forget(now time.Time) {
 	s := &d.state
 	for _, r := range s.inOrder() {
 		if !r.Forgettable(s.evidence[r.Scope]) {
+			r.gone, r.free = time.Time{}, false
 			continue
+		}
+		if r.gone.IsZero() {
+			r.gone = now
+		}
+		if r.VMID != 0 && !r.free {
+			continue // see lookAtLeftovers
 		}
 		s.drop(r)
 		if r.VMID != 0 {
 			s.cooling[r.VMID] = now
-			s.doubts[r.VMID] = doubt{r.Node, now}
 		}
 		d.fine("runner " + r.Name)
 		d.later.Forget(r.Name, now)
@@ -163,9 +170,6 @@ func (s *state) pickVMID(first, last fleet.VMID, now time.Time, cool time.Durati
 		for _, t := range n.templates {
 			used[t.VMID] = true
 		}
-	}
-	for id := range s.doubts {
-		used[id] = true
 	}
 	for id, at := range s.cooling {
 		if now.Sub(at) < cool {

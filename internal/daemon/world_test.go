@@ -182,6 +182,8 @@ const (
 	refuse      // it never arrives
 	lose        // its answer never arrives
 	hang        // it is never answered, and the connection stays
+	lag         // its answer takes half a minute to come
+	gateway     // Proxmox's proxy answers 596 in place of the daemon that did it
 	kill        // the daemon dies before it is sent
 	doom        // the daemon dies before the answer comes
 )
@@ -202,8 +204,22 @@ func (f fence) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.New("no connection")
 	}
 	resp, err := f.to.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
 	if does == doom {
 		f.life.die()
+	}
+	switch does {
+	case lag:
+		select {
+		case <-time.After(30 * time.Second):
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	case gateway:
+		resp.StatusCode, resp.Status, resp.Body = 596, "596 Connection timed out", http.NoBody
+		resp.ContentLength = 0
 	}
 	if does == lose || f.life.dead.Load() {
 		return nil, io.ErrUnexpectedEOF

@@ -102,6 +102,9 @@ func randomWorld(t *testing.T, seed uint64, loud bool) {
 	p.setPools(drained(files))
 	p.until(time.Hour, "nothing is left", func() bool { return p.w.Left().Empty() })
 	p.stop()
+	p.w.Proxmox.Close()
+	p.w.GitHub.Close()
+	time.Sleep(5 * time.Minute) // what is still under way in the world comes to its end
 	for _, j := range p.w.GitHub.Jobs() {
 		if f := cfg.Faults; j.Lost && f.Guest == (sim.GuestFaults{}) && f.Tasks+f.Restarts+f.Reboots == 0 {
 			t.Errorf("job %d was lost in a world whose guests are well", j.ID)
