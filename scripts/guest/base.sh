@@ -40,7 +40,10 @@ add_user() {
 		! getent passwd 1001 >/dev/null || uid=()
 		quietly "add user $user" useradd --create-home --shell /bin/bash --user-group "${uid[@]}" "$user"
 	fi
-	quietly "lock the password of root" passwd --quiet --lock root
+	case $(passwd --status root) in
+	"root L "*) ;;
+	*) quietly "lock the password of root" passwd --quiet --lock root ;;
+	esac
 }
 
 # As on GitHub-hosted runners: everything, without a password.

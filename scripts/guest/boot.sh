@@ -32,29 +32,25 @@ generators=(
 
 # mask FILE: unless somebody put a unit of their own there.
 mask() {
-	[ -e "$1" ] && [ ! -L "$1" ] && return 0
-	mkdir -p "$(dirname "$1")"
-	ln -sfn /dev/null "$1"
+	[ -e "$1" ] || [ -L "$1" ] || ln -s /dev/null "$1"
 }
 
-unmask() { [ "$(readlink "$1" 2>/dev/null || true)" != /dev/null ] || rm -f "$1"; }
+unmask() {
+	if [ -L "$1" ] && [ "$(readlink "$1")" = /dev/null ]; then
+		rm -f "$1"
+	fi
+}
 
 kept() { case " ${DAYFLY_KEEP_UNITS:-} " in *" $1 "*) return 0 ;; esac && return 1; }
 
 shorten() {
-	local unit
-	for unit in "${spare[@]}"; do
-		if [ "${DAYFLY_MASK:-1}" != 1 ] || kept "$unit"; then
-			unmask "/etc/systemd/system/$unit"
+	local name
+	mkdir -p /etc/systemd/system-generators
+	for name in "${spare[@]/#/system/}" "${generators[@]/#/system-generators/}"; do
+		if [ "${DAYFLY_MASK:-1}" != 1 ] || kept "${name#*/}"; then
+			unmask "/etc/systemd/$name"
 		else
-			mask "/etc/systemd/system/$unit"
-		fi
-	done
-	for unit in "${generators[@]}"; do
-		if [ "${DAYFLY_MASK:-1}" != 1 ] || kept "$unit"; then
-			unmask "/etc/systemd/system-generators/$unit"
-		else
-			mask "/etc/systemd/system-generators/$unit"
+			mask "/etc/systemd/$name"
 		fi
 	done
 }

@@ -161,7 +161,10 @@ docker) from_docker ;;
 esac
 configure # a package may have brought a file of its own
 put /etc/systemd/system/docker.service.d/dayfly.conf 0644 <"$here/files/docker.conf"
-quietly "let $user use Docker" usermod --append --groups docker "$user"
+case " $(id -nG "$user") " in
+*" docker "*) ;;
+*) quietly "let $user use Docker" usermod --append --groups docker "$user" ;;
+esac
 start_docker
 prove
 at_boot

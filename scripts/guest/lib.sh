@@ -42,13 +42,12 @@ quietly() {
 changed=
 put() {
 	local file=$1 mode=$2 new
-	mkdir -p "$(dirname "$file")"
-	new=$(mktemp "$file.XXXXXX")
+	[ -d "${file%/*}" ] || mkdir -p "${file%/*}"
+	new=$file.dayfly-new
 	cat >"$new"
 	chmod "$mode" "$new"
 	if cmp -s "$new" "$file"; then
-		chmod "$mode" "$file"
-		rm -f "$new"
+		mv -f "$new" "$file" # for the mode
 		return 0
 	fi
 	mv -f "$new" "$file"
