@@ -38,7 +38,7 @@ func (c GitConfig) connect(ctx context.Context) (server, error) {
 		return nil, err
 	}
 	if ep.Protocol == "ssh" {
-		return c.ssh(ctx, ep)
+		return c.ssh(ctx, ep, transport.UploadPackServiceName)
 	}
 	return c.http(ep)
 }

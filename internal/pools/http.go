@@ -19,12 +19,20 @@ import (
 // request only and drops credentials when it leads to another origin; a
 // redirect of a repository that was renamed works, others do no harm.
 func (c GitConfig) http(ep *transport.Endpoint) (server, error) {
+	client, auth, err := c.httpClient()
+	if err != nil {
+		return nil, err
+	}
+	return client.NewUploadPackSession(ep, auth)
+}
+
+func (c GitConfig) httpClient() (transport.Transport, transport.AuthMethod, error) {
 	tripper := http.DefaultTransport.(*http.Transport).Clone()
 	tripper.DisableKeepAlives = true // polls are far apart, and nothing outlives a Load
 	if c.CA != "" {
 		pool, err := authorities(c.CA)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		tripper.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
@@ -33,7 +41,7 @@ func (c GitConfig) http(ep *transport.Endpoint) (server, error) {
 	if !c.Token.Empty() {
 		auth = &githttp.BasicAuth{Username: c.User, Password: c.Token.Reveal()}
 	}
-	return client.NewUploadPackSession(ep, auth)
+	return client, auth, nil
 }
 
 func authorities(file string) (*x509.CertPool, error) {

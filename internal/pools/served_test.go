@@ -35,8 +35,8 @@ func (r *testRepo) overHTTP() GitConfig {
 		r.Skip("needs git with git-http-backend")
 	}
 	handler := &cgi.Handler{Path: backend, Logger: log.New(io.Discard, "", 0), Stderr: io.Discard,
-		Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(r.dir), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1",
-			"GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"}}
+		Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(r.dir), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=2",
+			"GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*", "GIT_CONFIG_KEY_1=http.receivepack", "GIT_CONFIG_VALUE_1=true"}}
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		if user, token, _ := q.BasicAuth(); user != "x-access-token" || token != "right" {
 			w.Header().Set("WWW-Authenticate", `Basic realm="git"`)
@@ -51,7 +51,7 @@ func (r *testRepo) overHTTP() GitConfig {
 		Token: fleet.NewSecret("right"), CA: writeFile(r.T, "ca.pem", 0o644, ca)}
 }
 
-// overSSH serves the repository with git-upload-pack behind an SSH server.
+// overSSH serves the repository with git's own services behind an SSH server.
 func (r *testRepo) overSSH() GitConfig {
 	r.Helper()
 	if _, err := exec.LookPath("git"); err != nil {
@@ -133,20 +133,20 @@ func serveSSH(conn net.Conn, config *ssh.ServerConfig) {
 				continue
 			}
 			_ = req.Reply(true, nil)
-			code := runUploadPack(channel, string(req.Payload[4:]))
+			code := runService(channel, string(req.Payload[4:]))
 			_, _ = channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Code uint32 }{code}))
 			channel.Close()
 		}
 	}
 }
 
-func runUploadPack(channel ssh.Channel, command string) uint32 {
-	path, ok := strings.CutPrefix(command, "git-upload-pack ")
-	if !ok {
+func runService(channel ssh.Channel, command string) uint32 {
+	service, path, _ := strings.Cut(strings.TrimPrefix(command, "git-"), " ")
+	if service != "upload-pack" && service != "receive-pack" {
 		fmt.Fprintln(channel.Stderr(), "not allowed")
 		return 1
 	}
-	cmd := exec.Command("git", "-c", "safe.directory=*", "upload-pack", strings.Trim(path, "'"))
+	cmd := exec.Command("git", "-c", "safe.directory=*", service, strings.Trim(path, "'"))
 	cmd.Stdout, cmd.Stderr = channel, channel.Stderr()
 	in, err := cmd.StdinPipe()
 	if err != nil || cmd.Start() != nil {

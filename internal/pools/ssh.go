@@ -34,7 +34,8 @@ type sshServer struct {
 	refs  *packp.AdvRefs
 }
 
-func (c GitConfig) ssh(ctx context.Context, ep *transport.Endpoint) (server, error) {
+// ssh starts a service, git-upload-pack or git-receive-pack.
+func (c GitConfig) ssh(ctx context.Context, ep *transport.Endpoint, service string) (*sshServer, error) {
 	addr := net.JoinHostPort(strings.Trim(ep.Host, "[]"), strconv.Itoa(max(ep.Port, 0)))
 	if ep.Port <= 0 {
 		addr = net.JoinHostPort(strings.Trim(ep.Host, "[]"), "22")
@@ -55,7 +56,7 @@ func (c GitConfig) ssh(ctx context.Context, ep *transport.Endpoint) (server, err
 		return nil, sshRefusal(err)
 	}
 	s := &sshServer{conn: ssh.NewClient(conn, channels, requests), stop: stop, fault: &tail{}}
-	if err := s.start(ep.Path, c.MaxBytes); err != nil {
+	if err := s.start(service+" "+quote(ep.Path), c.MaxBytes); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -111,7 +112,7 @@ func sshRefusal(err error) error {
 	return err
 }
 
-func (s *sshServer) start(path string, most int64) error {
+func (s *sshServer) start(command string, most int64) error {
 	session, err := s.conn.NewSession()
 	if err != nil {
 		return err
@@ -125,7 +126,7 @@ func (s *sshServer) start(path string, most int64) error {
 	}
 	s.out = &cappedBody{io.NopCloser(out), 2*most + 4096, false} // references and pack
 	session.Stderr = s.fault
-	return session.Start("git-upload-pack " + quote(path))
+	return session.Start(command)
 }
 
 // quote quotes as git's own sq_quote_buf does (quote.c).
@@ -163,6 +164,21 @@ func (s *sshServer) UploadPack(_ context.Context, req *packp.UploadPackRequest) 
 		return nil, s.explain(err)
 	}
 	return resp, nil
+}
+
+// ReceivePack implements receiver.
+func (s *sshServer) ReceivePack(_ context.Context, req *packp.ReferenceUpdateRequest) (*packp.ReportStatus, error) {
+	if err := req.Encode(s.in); err != nil {
+		return nil, s.explain(err)
+	}
+	if err := s.in.Close(); err != nil {
+		return nil, s.explain(err)
+	}
+	report := packp.NewReportStatus()
+	if err := report.Decode(s.out); err != nil {
+		return nil, s.explain(err)
+	}
+	return report, report.Error()
 }
 
 // explain adds what the server wrote to its standard error.
