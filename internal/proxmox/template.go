@@ -31,15 +31,21 @@ type TemplateInfo struct {
 	Schema        int       `json:"schema"`
 	Family        string    `json:"family"`
 	Version       string    `json:"version"`
-	State         string    `json:"state,omitempty"`  // "ready" when finished
+	State         string    `json:"state,omitempty"`  // "ready" when finished; "building", "smoke" and "replaced" are never used
 	Runner        string    `json:"runner,omitempty"` // version of actions/runner, "2.335.1"
 	RunnerSHA256  string    `json:"runner_sha256,omitempty"`
 	OS            string    `json:"os,omitempty"`
 	Docker        string    `json:"docker,omitempty"`
 	StorageDriver string    `json:"storage_driver,omitempty"`
-	Source        string    `json:"source,omitempty"` // base image or template it was made from
+	StorageType   string    `json:"storage_type,omitempty"` // Proxmox's type of storage, "zfspool"
+	Features      string    `json:"features,omitempty"`     // of the container, "nesting=1"
+	Source        string    `json:"source,omitempty"`       // base image or template it was made from
 	Commit        string    `json:"commit,omitempty"`
-	Build         string    `json:"build,omitempty"` // Packer's run
+	Build         string    `json:"build,omitempty"`   // which build made it: its own id
+	Run           string    `json:"run,omitempty"`     // Packer's run, of which a build is a part
+	By            string    `json:"by,omitempty"`      // the process that builds it, while it does
+	Started       time.Time `json:"started,omitzero"`  // when the build began
+	Replica       int       `json:"replica,omitempty"` // 0 is the first; its copies count from 1
 	BuiltAt       time.Time `json:"built_at,omitzero"`
 	Smoke         string    `json:"smoke,omitempty"` // result of the smoke test
 }
