@@ -1,0 +1,196 @@
+package lxc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/packer-plugin-sdk/communicator"
+	"github.com/hashicorp/packer-plugin-sdk/multistep"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/plugin/lxc/pct"
+)
+
+// onNode reports whether the build runs on the node, as root.
+func (c *Config) onNode() bool {
+	host, err := os.Hostname()
+	if err != nil || host != c.Node || os.Geteuid() != 0 {
+		return false
+	}
+	_, err = exec.LookPath("lxc-attach")
+	return err == nil
+}
+
+// reachesNode reports whether there is a way to root on the node.
+func (c *Config) reachesNode() bool { return c.HostSSH != nil || c.onNode() }
+
+// usesNode reports whether the build needs that way.
+func (c *Config) usesNode() bool {
+	checks := c.OSTemplateChecksum != "" && c.OSTemplateURL == ""
+	return c.Comm.Type == "pct" || checks || len(c.rootOptions()) > 0 || len(c.SmokeTest.Commands) > 0 && !c.SmokeTest.Skip
+}
+
+// nodeShell opens the way to root on the node, if there is one and the build
+// needs it.
+func (c *Config) nodeShell(ctx context.Context) (pct.Shell, error) {
+	switch h := c.HostSSH; {
+	case !c.usesNode() || !c.reachesNode():
+		return nil, nil
+	case h == nil:
+		return pct.Local{}, nil
+	default:
+		return pct.Dial(ctx, pct.Host{Address: h.address(), User: h.Username, KeyFile: h.PrivateKeyFile, Password: h.Password,
+			KnownHosts: h.KnownHostsFile, Fingerprint: h.HostKeyFingerprint})
+	}
+}
+
+// stepAddress waits until the container has an address, and until its SSH
+// server answers there. Packer's own step looks every 5 s only.
+type stepAddress struct{}
+
+// Run implements multistep.Step.
+func (*stepAddress) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
+	b := of(state)
+	b.ui.Say("Waiting for its address...")
+	comm := &b.conf.Comm
+	ctx, cancel := context.WithTimeout(ctx, comm.SSHTimeout)
+	defer cancel()
+	var err error
+	if b.address = comm.SSHHost; b.address == "" {
+		b.address, err = b.waitAddress(ctx, b.vmid, b.mac)
+	}
+	if err == nil && comm.SSHBastionHost == "" && comm.SSHProxyHost == "" {
+		err = waitPort(ctx, net.JoinHostPort(b.address, strconv.Itoa(comm.SSHPort)))
+	}
+	if err != nil {
+		return halt(state, err)
+	}
+	return multistep.ActionContinue
+}
+
+// Cleanup implements multistep.Step.
+func (*stepAddress) Cleanup(multistep.StateBag) {}
+
+const lookAgain = 100 * time.Millisecond
+
+func (b *build) waitAddress(ctx context.Context, id fleet.VMID, mac string) (string, error) {
+	for {
+		found, err := b.api.Address(ctx, b.conf.Node, id, mac)
+		switch {
+		case found != "":
+			return found, nil
+		case err != nil && !errors.Is(err, fleet.ErrUnavailable) && ctx.Err() == nil:
+			return "", err
+		}
+		select {
+		case <-time.After(lookAgain):
+		case <-ctx.Done():
+			return "", fmt.Errorf("container %d got no address on net0 (%s): %w; hint: look at the bridge, the VLAN and the DHCP server", id, mac, ctx.Err())
+		}
+	}
+}
+
+func waitPort(ctx context.Context, address string) error {
+	for {
+		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", address)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-time.After(lookAgain):
+		case <-ctx.Done():
+			return fmt.Errorf("no SSH server at %s: %w; hint: does the base image have one, and does a route lead there? The communicator pct needs neither", address, err)
+		}
+	}
+}
+
+// sshHost is where Packer's SSH communicator connects to.
+func sshHost(state multistep.StateBag) (string, error) {
+	b := of(state)
+	if b.address == "" {
+		return "", errors.New("the container has no address")
+	}
+	return b.address, nil
+}
+
+// sshConfig is how Packer's SSH communicator connects. Packer checks no host
+// key; the container's is known here when Proxmox made it a moment ago.
+func sshConfig(comm *communicator.Config) func(multistep.StateBag) (*ssh.ClientConfig, error) {
+	plain := comm.SSHConfigFunc()
+	return func(state multistep.StateBag) (*ssh.ClientConfig, error) {
+		conf, err := plain(state)
+		if err != nil {
+			return nil, err
+		}
+		if b := of(state); len(b.hostKeys) > 0 {
+			conf.HostKeyCallback = b.knows
+		}
+		return conf, nil
+	}
+}
+
+// knows refuses a host key that Proxmox has not made. Packer gives up early
+// on errors that speak of authentication.
+func (b *build) knows(_ string, _ net.Addr, key ssh.PublicKey) error {
+	if got := ssh.FingerprintSHA256(key); !slices.Contains(b.hostKeys, got) {
+		return fmt.Errorf("cannot authenticate the container: its host key %s is none of those that Proxmox made for it", got)
+	}
+	return nil
+}
+
+// stepConnectPct makes the communicator pct and waits until the container is
+// up.
+type stepConnectPct struct{}
+
+// Run implements multistep.Step.
+func (*stepConnectPct) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
+	b := of(state)
+	b.ui.Say("Waiting for it to be up...")
+	if err := b.waitUp(ctx, b.vmid); err != nil {
+		return halt(state, err)
+	}
+	state.Put("communicator", pct.New(ctx, b.node, fmt.Sprint(b.vmid)))
+	return multistep.ActionContinue
+}
+
+// Cleanup implements multistep.Step.
+func (*stepConnectPct) Cleanup(multistep.StateBag) {}
+
+// isUp succeeds once systemd has started everything, or has failed to start
+// some of it. Other inits are not waited for.
+const isUp = `[ -d /run/systemd/system ] || exit 0
+case $(systemctl is-system-running 2>/dev/null) in running | degraded) exit 0 ;; *) exit 9 ;; esac`
+
+// upWithin bounds the wait for a container to be up; one that never is may
+// still do.
+const upWithin = 2 * time.Minute
+
+func (b *build) waitUp(ctx context.Context, id fleet.VMID) error {
+	wait, cancel := context.WithTimeout(ctx, upWithin)
+	defer cancel()
+	for {
+		_, err := pct.Output(wait, b.node, "lxc-attach", "-n", fmt.Sprint(id), "--clear-env", "--", "/bin/sh", "-c", isUp)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, pct.ErrLost) {
+			return err
+		}
+		select {
+		case <-time.After(lookAgain):
+		case <-wait.Done():
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("container %d is not up after %s: %w", id, upWithin, err)
+		}
+	}
+}

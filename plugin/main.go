@@ -1,0 +1,34 @@
+// Command packer-plugin-dayfly is the Packer plugin that bakes versioned
+// templates of Proxmox VE containers.
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/hashicorp/packer-plugin-sdk/plugin"
+
+	"github.com/dayfly-ci/dayfly/plugin/lxc"
+)
+
+func main() {
+	// Packer may be killed. The next line for its log would then kill us too,
+	// and what the build has made would stay; so the write fails instead, the
+	// build halts, and its clean-up runs.
+	signal.Ignore(syscall.SIGPIPE)
+
+	set := plugin.NewSet()
+	set.SetVersion(version())
+	register(set)
+	if err := set.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// register names the components: in a template, dayfly- comes before each.
+func register(set *plugin.Set) {
+	set.RegisterBuilder("lxc", new(lxc.Builder))
+}
