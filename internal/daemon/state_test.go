@@ -1,0 +1,157 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/github"
+	"github.com/dayfly-ci/dayfly/internal/journal"
+	"github.com/dayfly-ci/dayfly/internal/pools"
+	"github.com/dayfly-ci/dayfly/internal/proxmox"
+)
+
+// still is a daemon that does not run, for the facts that it applies.
+func still(t *testing.T) *Daemon {
+	t.Helper()
+	j, err := journal.Open(t.Context(), filepath.Join(t.TempDir(), "journal.db"), journal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := j.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	d, err := New(Config{
+		Proxmox: &proxmox.Client{}, GitHub: &github.Client{}, Journal: j, Source: pools.Dir(t.TempDir()),
+		Key: fleet.NewSecret("canary-instance-key-0123456789abcdef"), First: 100, Last: 104,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestNodeThatLeavesTheClusterTakesItsRunnersAlong(t *testing.T) {
+	d := still(t)
+	s := &d.state
+	d.nodesSeen(s, []fleet.Node{{Name: "a", Online: true}, {Name: "b", Online: true}})
+	if _, fresh := d.looks.node("b", time.Second); !fresh {
+		t.Fatal("node b had a look already")
+	}
+	s.nodes["a"].listed, s.nodes["b"].listed = time.Now(), time.Now()
+	s.add(&runner{Runner: fleet.Runner{Name: "r", Node: "b", VMID: 100, Container: fleet.Running, Launched: time.Now(), Started: time.Now()}})
+	d.trouble("node b", "node b: no answer", "")
+	alone := []fleet.Node{{Name: "a", Online: true}}
+	for range lostAfter - 1 {
+		d.nodesSeen(s, alone)
+	}
+	if r := s.runners["r"]; r.Container != fleet.Unseen || s.nodes["b"] == nil || s.complete() {
+		t.Errorf("missing %d times, the runner is %s: want it unseen", lostAfter-1, r.Container)
+	}
+	d.nodesSeen(s, nil) // no list at all says nothing
+	d.nodesSeen(s, alone)
+	if r := s.runners["r"]; r.Container != fleet.Absent || r.Ended.IsZero() {
+		t.Errorf("missing %d times, the runner is %s, ended %v: want it absent and ended", lostAfter, r.Container, r.Ended)
+	}
+	if s.nodes["b"] != nil || d.looks.containers["b"] != nil || len(s.troubles) != 0 || !s.complete() {
+		t.Errorf("something of node b is left: %v %v", s.nodes["b"], s.troubles)
+	}
+}
+
+func TestNodeWithWorkUnderWayIsKeptUntilItEnds(t *testing.T) {
+	d := still(t)
+	s := &d.state
+	s.add(&runner{Runner: fleet.Runner{Name: "r", Node: "b", VMID: 100, Pending: fleet.Destroy, Container: fleet.Running}})
+	for range lostAfter + 1 {
+		d.nodesSeen(s, []fleet.Node{{Name: "a", Online: true}})
+	}
+	if s.nodes["b"] == nil {
+		t.Error("node b is forgotten while an action on it is under way")
+	}
+	s.runners["r"].Pending = fleet.None
+	d.nodesSeen(s, []fleet.Node{{Name: "a", Online: true}})
+	if s.nodes["b"] != nil || s.runners["r"].Container != fleet.Absent {
+		t.Error("node b is not forgotten")
+	}
+}
+
+func TestVMIDsGoRoundAndCoolDown(t *testing.T) {
+	d := still(t)
+	s := &d.state
+	now := time.Now()
+	s.nodes["a"] = newNode()
+	s.nodes["a"].foreign = []proxmox.Foreign{{VMID: 101}}
+	var got []fleet.VMID
+	for {
+		id, ok := s.pickVMID(100, 104, now, time.Minute)
+		if !ok {
+			break
+		}
+		got = append(got, id)
+		s.cooling[id] = now
+	}
+	if want := []fleet.VMID{100, 102, 103, 104}; !slices.Equal(got, want) {
+		t.Errorf("picked %v, want %v", got, want)
+	}
+	if id, ok := s.pickVMID(100, 104, now.Add(time.Minute), time.Minute); !ok || id != 100 {
+		t.Errorf("picked %d %t once they are cool, want 100", id, ok)
+	}
+	if len(s.cooling) != 0 {
+		t.Errorf("%d numbers are still kept", len(s.cooling))
+	}
+}
+
+func TestHoldsOfPoolsThatAreGoneAndOfLongAgoEnd(t *testing.T) {
+	d := still(t)
+	s := &d.state
+	s.desired.Pools = []fleet.Pool{{Name: "stays", Retry: fleet.Retry{Min: time.Second, Max: time.Minute}}}
+	why := errors.New("no")
+	for _, key := range []subject{
+		{kind: fleet.Launch, pool: "stays"}, {kind: fleet.Clone, pool: "stays", node: "a"}, {kind: fleet.Clone, pool: "gone", node: "a"},
+		{kind: fleet.Deregister, pool: "stays"}, {kind: fleet.Destroy, pool: "stays"},
+	} {
+		d.failed(key, why)
+	}
+	d.failed(subject{kind: fleet.Launch, pool: "stays", scope: "acme"}, &fleet.RateLimit{Until: time.Now().Add(time.Hour)})
+	if len(s.holds) != 4 {
+		t.Fatalf("%d holds, want 4: clean-up is never held back", len(s.holds))
+	}
+	s.forgetHolds(time.Now())
+	if _, ok := s.holds[subject{kind: fleet.Clone, pool: "gone", node: "a"}]; ok || len(s.holds) != 3 {
+		t.Errorf("holds: %v, want those of pool stays and of acme", s.holds)
+	}
+	s.forgetHolds(time.Now().Add(holdKept + time.Minute))
+	if h, ok := s.holds[subject{kind: fleet.Launch, scope: "acme"}]; !ok || len(s.holds) != 1 {
+		t.Errorf("holds: %v, want that of acme alone", h)
+	}
+}
+
+func TestQuestionEndsWithItsContext(t *testing.T) {
+	d := still(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := d.Healthy(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("a daemon that does not run yet answers %v", err)
+	}
+}
+
+func TestBusyFlagCountsWhateverIsUnderWay(t *testing.T) {
+	d := still(t)
+	s := &d.state
+	s.add(&runner{Runner: fleet.Runner{Name: "r", Scope: "acme", Pending: fleet.Deregister, Registration: fleet.Online, Container: fleet.Running}})
+	d.registered(s, "acme", time.Now(), []github.Registration{{ID: 1, Name: "r", State: fleet.BusyFlag}})
+	if r := s.runners["r"]; r.Took.IsZero() || r.Phase() != fleet.Busy {
+		t.Errorf("the runner is %s, want it busy", r.Phase())
+	}
+	s.runners["r"].Took = time.Time{}
+	d.registered(s, "acme", time.Now(), nil)
+	if r := s.runners["r"]; r.Registration != fleet.Online {
+		t.Errorf("the registration is %s though an action is under way", r.Registration)
+	}
+}
