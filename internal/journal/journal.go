@@ -152,6 +152,7 @@ func (j *Journal) Close() error {
 	j.mu.Lock()
 	done := j.closed
 	j.closed = true
+	j.begin()
 	j.mu.Unlock()
 	j.writers.Wait()
 	if done {

@@ -7,7 +7,8 @@ import (
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 )
 
-// Later writes without waiting until it is durable, for a loop that must turn.
+// Later writes without waiting until it is durable, for a loop that must turn;
+// what it writes waits a moment for others to share their commit.
 // Writes of one goroutine become durable in the order in which they were made,
 // those by Journal's own methods included.
 type Later struct {

@@ -3,6 +3,7 @@ package journal
 import (
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
@@ -45,4 +46,42 @@ func TestLaterWritesKeepTheirOrder(t *testing.T) {
 	if err := <-errs; err == nil {
 		t.Error("a save after the close was not reported")
 	}
+}
+
+func TestLaterWritesShareACommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j, err := Open(t.Context(), memory, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer j.Close()
+		later := j.Later(func(err error) { t.Error(err) })
+		commits := func() int64 {
+			stats, err := j.Stats(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return int64(stats.Commits.Count)
+		}
+		before, r := commits(), fleet.Runner{Name: "dayfly-a-1", Pool: "a", VMID: 20001}
+		later.Save(r)
+		time.Sleep(company / 2)
+		later.Save(r)
+		synctest.Wait()
+		if got := commits() - before; got != 0 {
+			t.Errorf("%d commits before company is over, want none", got)
+		}
+		time.Sleep(company / 2)
+		synctest.Wait()
+		if got := commits() - before; got != 1 {
+			t.Errorf("%d commits for two writes, want 1", got)
+		}
+		later.Save(r)
+		if err := j.Put(t.Context(), "a fact", nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := commits() - before; got != 2 {
+			t.Errorf("%d commits after a write that is waited for, want 2: the earlier one goes with it", got)
+		}
+	})
 }

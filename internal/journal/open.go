@@ -26,7 +26,8 @@ func (o *openJobs) sorted() []fleet.Job {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.old {
-		o.list = slices.Clip(slices.SortedFunc(maps.Values(o.jobs), older))
+		o.list = slices.AppendSeq(make([]fleet.Job, 0, len(o.jobs)), maps.Values(o.jobs))
+		slices.SortFunc(o.list, older)
 		o.old = false
 	}
 	return o.list

@@ -51,7 +51,7 @@ func (t *tx) or(at time.Time) time.Time {
 // Callers that come while a transaction is being committed gather in the queue
 // and share the next one: the fsync, a few hundred microseconds to milliseconds,
 // is the cost of a commit, and it is the same for one change and for a hundred.
-// Nobody waits for company. A context that ends takes the change back if it was
+// Who waits for the answer never waits for company. A context that ends takes the change back if it was
 // not begun; else the error is an ErrUnknownOutcome.
 func (j *Journal) write(ctx context.Context, what string, apply func(*tx) error) error {
 	if err := ctx.Err(); err != nil {
@@ -75,8 +75,11 @@ func (j *Journal) write(ctx context.Context, what string, apply func(*tx) error)
 	}
 }
 
-// enqueue gives w to the goroutine that writes, which lives only as long as
-// there is something to write.
+// company is how long a write that nobody waits for may stay in the queue, to
+// share the commit of one that comes soon.
+const company = 20 * time.Millisecond
+
+// enqueue gives w to the goroutine that writes.
 func (j *Journal) enqueue(w *write) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -84,11 +87,28 @@ func (j *Journal) enqueue(w *write) bool {
 		return false
 	}
 	j.queue = append(j.queue, w)
-	if !j.writing {
+	switch {
+	case w.then == nil:
+		j.begin()
+	case len(j.queue) == 1 && !j.writing:
+		time.AfterFunc(company, j.flush)
+	}
+	return true
+}
+
+// begin starts the goroutine that writes, which lives only as long as there is
+// something to write; mu is held.
+func (j *Journal) begin() {
+	if !j.writing && len(j.queue) > 0 {
 		j.writing = true
 		j.writers.Go(j.drain)
 	}
-	return true
+}
+
+func (j *Journal) flush() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.begin()
 }
 
 func (j *Journal) withdraw(w *write) bool {
