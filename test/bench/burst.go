@@ -44,6 +44,7 @@ func (b *bench) burstRound(ctx context.Context, n int) (time.Duration, error) {
 		return 0, err
 	}
 	defer d.stop()
+	ctx = d.alive(ctx)
 	for range n {
 		w.queue(time.Hour) // none ends before the last one starts
 	}

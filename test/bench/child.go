@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ func (c *child) ready(ctx context.Context, path string) error {
 	err := wait(ctx, "the child answers", func() bool {
 		select {
 		case <-c.done:
-			died = fmt.Errorf("the child ended: %w", c.err)
+			died = fmt.Errorf("%s ended: %w", filepath.Base(c.cmd.Path), cmp.Or(c.err, errEnded))
 			return true
 		default:
 		}
@@ -65,6 +66,23 @@ func (c *child) ready(ctx context.Context, path string) error {
 	})
 	return errors.Join(err, died)
 }
+
+// alive is a context that ends with the process, too.
+func (c *child) alive(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		defer cancel(nil)
+		select {
+		case <-ctx.Done():
+		case <-c.done:
+			cancel(fmt.Errorf("%s ended: %w", filepath.Base(c.cmd.Path), cmp.Or(c.err, errEnded)))
+		}
+	}()
+	return ctx
+}
+
+// errEnded is why a process ended that ended well.
+var errEnded = errors.New("exit status 0")
 
 // stop ends the process, the hard way if it does not obey.
 func (c *child) stop() {
@@ -246,7 +264,7 @@ func wait(ctx context.Context, what string, cond func() bool) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait until %s: %w", what, ctx.Err())
+			return fmt.Errorf("wait until %s: %w", what, context.Cause(ctx))
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

@@ -27,6 +27,7 @@ func (b *bench) cold(ctx context.Context) (results, error) {
 		return nil, err
 	}
 	defer d.stop()
+	ctx = d.alive(ctx)
 
 	var ours, hand sample
 	// The first job of both is left out: connections and tokens are made, and

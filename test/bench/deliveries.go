@@ -40,6 +40,7 @@ func (b *bench) deliveries(ctx context.Context) (results, error) {
 		return nil, err
 	}
 	defer d.stop()
+	ctx = d.alive(ctx)
 	server, err := b.bare(ctx)
 	if err != nil {
 		return nil, err

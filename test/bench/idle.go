@@ -40,7 +40,7 @@ func (b *bench) startIdle(ctx context.Context) (i *idle, err error) {
 	if i.bare, err = b.bare(ctx); err != nil {
 		return i, err
 	}
-	err = wait(ctx, "the spares are there", func() bool {
+	err = wait(i.daemon.alive(ctx), "the spares are there", func() bool {
 		stopped, _ := i.w.containers()
 		return stopped == 4 && i.w.meter.quiet() > settle
 	})

@@ -34,6 +34,7 @@ func (b *bench) load(ctx context.Context) (results, error) {
 		return nil, err
 	}
 	defer d.stop()
+	ctx = d.alive(ctx)
 	before, err := d.cpu()
 	if err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func arrivals(ctx context.Context, w *world, n int) error {
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		case <-beat.C:
 		}
 	}

@@ -109,7 +109,7 @@ func (m *meter) await(ctx context.Context, from int, what moment, suits func(mar
 		select {
 		case <-more:
 		case <-ctx.Done():
-			return mark{}, ctx.Err()
+			return mark{}, context.Cause(ctx)
 		case <-timeout.C:
 			return mark{}, fmt.Errorf("wait for %q: not within %s", what, patience)
 		}

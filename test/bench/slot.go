@@ -12,7 +12,7 @@ import (
 // once: from a container's being gone to the request to start the next one,
 // which has to be cloned first.
 func (b *bench) slot(ctx context.Context) (results, error) {
-	const room = 4
+	const room = 2
 	h, err := byHand(ctx, setting{})
 	if err != nil {
 		return nil, err
@@ -28,9 +28,10 @@ func (b *bench) slot(ctx context.Context) (results, error) {
 		return nil, err
 	}
 	defer d.stop()
+	ctx = d.alive(ctx)
 
-	// Jobs of all lengths, so that they seldom end at once: clones of one
-	// template wait for each other.
+	// Few places and jobs of all lengths, so that two seldom end at once:
+	// clones of one template wait for each other.
 	rng := w.Rand("slot")
 	for range b.size.slotJobs {
 		d := 200*time.Millisecond + time.Duration(rng.Int64N(int64(400*time.Millisecond)))

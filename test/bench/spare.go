@@ -34,6 +34,7 @@ func (b *bench) spare(ctx context.Context) (results, error) {
 		return nil, err
 	}
 	defer d.stop()
+	ctx = d.alive(ctx)
 
 	var start, end, handStart, handEnd sample
 	var p50, handP50 []float64
