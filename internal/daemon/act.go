@@ -37,7 +37,7 @@ func (d *Daemon) clone(ctx context.Context, r fleet.Runner, pool fleet.Pool) out
 		spent("clone failed: " + err.Error())(r)
 		if unknown {
 			r.Container = fleet.Unseen
-			d.looks.pokeNode(r.Node)
+			d.looks.containers.poke(r.Node)
 		}
 	}}
 	if errors.Is(err, fleet.ErrExists) {

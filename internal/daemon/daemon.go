@@ -169,11 +169,19 @@ func (d *Daemon) loop(ctx context.Context) {
 		for _, fact := range d.inbox.take() {
 			fact(&d.state)
 		}
+		began := time.Now()
 		if next := d.pass(ctx); !next.IsZero() {
 			timer = time.AfterFunc(time.Until(next), d.inbox.poke)
 		}
+		time.Sleep(min(time.Since(began), restMost))
 	}
 }
+
+// restMost bounds the rest after a pass, which is as long as the pass was: what
+// comes in the meantime, a flood of deliveries for example, shares the next
+// one, and the loop never takes more than half a core from those who serve
+// them.
+const restMost = 20 * time.Millisecond
 
 // pass decides once and starts what was decided.
 func (d *Daemon) pass(ctx context.Context) time.Time {
@@ -186,6 +194,7 @@ func (d *Daemon) pass(ctx context.Context) time.Time {
 	for _, a := range actions {
 		d.start(ctx, a, now)
 	}
+	d.watch(ctx)
 	d.pace(s)
 	return next
 }

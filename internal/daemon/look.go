@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -94,124 +96,103 @@ func (l *look) wait(ctx context.Context, began time.Time, retry time.Duration) {
 	}
 }
 
+// round is one kind of look at several things, each by itself: what stops or
+// slows the look at one of them does not hold up the others.
+type round struct {
+	interval time.Duration
+
+	mu sync.Mutex
+	by map[string]*look // the name of a node or scope
+}
+
+func newRound(interval time.Duration) *round {
+	return &round{interval: interval, by: map[string]*look{}}
+}
+
+// add returns the look at name, and whether it is new.
+func (r *round) add(name string) (l *look, fresh bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l := r.by[name]; l != nil {
+		return l, false
+	}
+	r.by[name] = newLook(r.interval)
+	return r.by[name], true
+}
+
+// drop ends the look at name.
+func (r *round) drop(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l := r.by[name]; l != nil {
+		l.end()
+		delete(r.by, name)
+	}
+}
+
+// names lists what is looked at.
+func (r *round) names() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.by))
+}
+
+// poke has name looked at now.
+func (r *round) poke(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l := r.by[name]; l != nil {
+		l.poke()
+	}
+}
+
+func (r *round) pokeAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range r.by {
+		l.poke()
+	}
+}
+
+// set chooses the intervals; a name without one has the usual.
+func (r *round) set(intervals map[string]time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, l := range r.by {
+		if d, ok := intervals[name]; ok {
+			l.set(d)
+		} else {
+			l.set(r.interval)
+		}
+	}
+}
+
 // looks are the observations of a daemon.
 type looks struct {
-	pools, nodes, registrations, jobs, deliveries, health, leftovers, prune *look
+	pools, nodes, deliveries, health, leftovers, prune *look
 
-	mu         sync.Mutex
-	containers map[string]*look // by node
+	containers          *round // by node
+	registrations, jobs *round // by scope
 }
 
 func (l *looks) init(every Intervals) {
 	l.pools = newLook(every.Pools)
 	l.nodes = newLook(every.Containers)
-	l.registrations = newLook(every.Registrations)
-	l.jobs = newLook(every.Jobs)
 	l.deliveries = newLook(every.Deliveries)
 	l.health = newLook(every.Health)
 	l.leftovers = newLook(every.Health)
 	l.prune = newLook(every.Prune)
-	l.containers = map[string]*look{}
-}
-
-// node returns the look at a node's containers, and whether it is new.
-func (l *looks) node(name string, interval time.Duration) (*look, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if c := l.containers[name]; c != nil {
-		return c, false
-	}
-	l.containers[name] = newLook(interval)
-	return l.containers[name], true
-}
-
-// drop ends the look at a node's containers.
-func (l *looks) drop(name string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if c := l.containers[name]; c != nil {
-		c.end()
-		delete(l.containers, name)
-	}
-}
-
-// pokeNode has a node's containers looked at now.
-func (l *looks) pokeNode(name string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if c := l.containers[name]; c != nil {
-		c.poke()
-	}
+	l.containers = newRound(every.Containers)
+	l.registrations = newRound(every.Registrations)
+	l.jobs = newRound(every.Jobs)
 }
 
 // all pokes everything.
 func (l *looks) all() {
-	for _, p := range []*look{l.pools, l.nodes, l.registrations, l.jobs, l.deliveries, l.health} {
+	for _, p := range []*look{l.pools, l.nodes, l.deliveries, l.health} {
 		p.poke()
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, c := range l.containers {
-		c.poke()
-	}
-}
-
-// Intervals while there is something to wait for.
-const (
-	exitEvery     = 250 * time.Millisecond // a job is over, its container not down yet
-	liveEvery     = 2 * time.Second        // a runner may end at any time
-	changeEvery   = 5 * time.Second        // a container is in some between-state
-	launchEvery   = 3 * time.Second        // a runner is about to listen
-	listenEvery   = 30 * time.Second
-	clearingEvery = 10 * time.Second // a registration may be left
-)
-
-// pace chooses how often to look at containers and registrations, from what
-// there is to wait for.
-func (d *Daemon) pace(s *state) {
-	every := d.cfg.Every
-	regs := every.Registrations
-	nodes := map[string]time.Duration{}
-	atMost := func(d *time.Duration, to time.Duration) { *d = min(*d, to) }
-	for name := range s.nodes {
-		nodes[name] = every.Containers
-	}
-	for _, r := range s.runners {
-		n := every.Containers
-		if have, ok := nodes[r.Node]; ok {
-			n = have
-		}
-		switch r.Phase() {
-		case fleet.Cloning:
-			atMost(&n, changeEvery)
-		case fleet.Launching:
-			atMost(&n, liveEvery)
-			atMost(&regs, launchEvery)
-		case fleet.Idle, fleet.Busy:
-			atMost(&n, liveEvery)
-			atMost(&regs, listenEvery)
-		case fleet.Done:
-			atMost(&regs, clearingEvery)
-			atMost(&n, changeEvery)
-			if r.Container == fleet.Running && !r.Ended.IsZero() {
-				atMost(&n, exitEvery)
-			}
-		case fleet.Gone:
-			atMost(&regs, clearingEvery)
-		}
-		nodes[r.Node] = n
-	}
-	d.looks.registrations.set(regs)
-	leftovers := every.Health
-	if len(s.gone()) > 0 {
-		leftovers = doubtEvery
-	}
-	d.looks.leftovers.set(leftovers)
-	d.looks.mu.Lock()
-	defer d.looks.mu.Unlock()
-	for name, l := range d.looks.containers {
-		if n, ok := nodes[name]; ok {
-			l.set(n)
-		}
+	for _, r := range []*round{l.containers, l.registrations, l.jobs} {
+		r.pokeAll()
 	}
 }

@@ -104,7 +104,7 @@ func (d *Daemon) nodeMissing(s *state, name string, n *node) {
 		return
 	}
 	delete(s.nodes, name)
-	d.looks.drop(name)
+	d.looks.containers.drop(name)
 	d.fine("node " + name)
 	d.log.Warn("node has left the cluster", "node", name)
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
@@ -16,8 +15,6 @@ func (d *Daemon) observe(ctx context.Context) {
 	start := func(l *look, f func(context.Context) error) { d.work.Go(func() { l.run(ctx, f) }) }
 	start(d.looks.pools, d.lookAtPools)
 	start(d.looks.nodes, func(ctx context.Context) error { return d.lookAtNodes(ctx, start) })
-	start(d.looks.registrations, d.eachScope(d.lookAtRegistrations))
-	start(d.looks.jobs, d.eachScope(d.lookAtJobs))
 	start(d.looks.deliveries, d.lookAtDeliveries)
 	start(d.looks.health, d.lookAtHealth)
 	start(d.looks.leftovers, d.lookAtLeftovers)
@@ -94,8 +91,7 @@ func (d *Daemon) adopt(s *state, set pools.Set) {
 	l.StoreTasks = cmp.Or(l.StoreTasks, d.cfg.Limits.StoreTasks, defaultLimits.StoreTasks)
 	d.fine("pools")
 	d.publish(s)
-	d.looks.registrations.poke()
-	d.looks.jobs.poke()
+	d.looks.jobs.pokeAll()
 	d.looks.health.poke()
 }
 
@@ -109,7 +105,7 @@ func (d *Daemon) lookAtNodes(ctx context.Context, start func(*look, func(context
 	}
 	d.inbox.post(func(s *state) { d.nodesSeen(s, nodes) })
 	for _, n := range nodes {
-		if l, fresh := d.looks.node(n.Name, d.cfg.Every.Containers); fresh {
+		if l, fresh := d.looks.containers.add(n.Name); fresh {
 			d.looks.health.poke()
 			start(l, func(ctx context.Context) error { return d.lookAtContainers(ctx, n.Name) })
 		}
@@ -133,24 +129,6 @@ func (d *Daemon) lookAtContainers(ctx context.Context, node string) error {
 		d.listed(s, list)
 	})
 	return err
-}
-
-// eachScope runs a look at every scope, all at once: what stops one of them
-// does not stop the others.
-func (d *Daemon) eachScope(f func(context.Context, fleet.Scope) error) func(context.Context) error {
-	return func(ctx context.Context) error {
-		scopes, err := ask(ctx, d, d.watched)
-		if err != nil {
-			return err
-		}
-		errs := make([]error, len(scopes))
-		var wg sync.WaitGroup
-		for i, scope := range scopes {
-			wg.Go(func() { errs[i] = f(ctx, scope) })
-		}
-		wg.Wait()
-		return errors.Join(errs...)
-	}
 }
 
 func (d *Daemon) lookAtRegistrations(ctx context.Context, scope fleet.Scope) error {

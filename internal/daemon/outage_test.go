@@ -254,3 +254,25 @@ func TestJobOfARepositoryThatIsOutOfReachIsNoDemand(t *testing.T) {
 		p.succeeded(busy)
 	})
 }
+
+// TestSlowScopeHoldsUpNoOther has GitHub answer one organisation's lists late.
+func TestSlowScopeHoldsUpNoOther(t *testing.T) {
+	story(t, usual, one(1), func(p *play) {
+		p.globex()
+		p.govern(func(r *http.Request) fate {
+			if strings.Contains(r.URL.Path, "/acme") && r.Method == http.MethodGet {
+				return lag
+			}
+			return arrive
+		})
+		time.Sleep(time.Minute)
+		p.w.GitHub.NextWebhook(hub.Lose)
+		id := p.job("globex/web", 10*time.Second, "linux")
+		if took := p.began(id, 10*time.Minute); took > 75*time.Second {
+			p.t.Errorf("the poll of another organisation found the job after %s", took)
+		}
+		p.govern(nil)
+		p.served(10 * time.Minute)
+		p.succeeded(id)
+	})
+}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -25,24 +26,41 @@ func (d *Daemon) publish(s *state) {
 	d.ours.Store(&scopes)
 }
 
-// lookedAt are the looks at a scope, as their troubles are named.
-var lookedAt = []string{registrationsOf, jobsOf}
-
+// The troubles of the looks at a scope begin so.
 const (
 	registrationsOf = "registrations of "
 	jobsOf          = "jobs of "
 )
 
-// watched lists the scopes to look at, and ends the troubles of all others.
-func (d *Daemon) watched(s *state) []fleet.Scope {
+// watch has every scope of the pools, and of what is left of earlier ones,
+// looked at, and no other.
+func (d *Daemon) watch(ctx context.Context) {
+	s := &d.state
 	scopes := s.scopes()
-	for key := range s.troubles {
-		for _, what := range lookedAt {
-			scope, found := strings.CutPrefix(key, what)
-			if found && !slices.Contains(scopes, fleet.Scope(scope)) {
-				d.fine(key)
+	watched := func(name string) bool { return slices.Contains(scopes, fleet.Scope(name)) }
+	for _, kind := range []struct {
+		round *round
+		look  func(context.Context, fleet.Scope) error
+	}{{d.looks.registrations, d.lookAtRegistrations}, {d.looks.jobs, d.lookAtJobs}} {
+		for _, scope := range scopes {
+			if l, fresh := kind.round.add(string(scope)); fresh {
+				d.work.Go(func() { l.run(ctx, func(ctx context.Context) error { return kind.look(ctx, scope) }) })
+			}
+		}
+		for _, name := range kind.round.names() {
+			if !watched(name) {
+				kind.round.drop(name)
+				delete(s.evidence, fleet.Scope(name))
 			}
 		}
 	}
-	return scopes
+	for key := range s.troubles {
+		name, found := strings.CutPrefix(key, registrationsOf)
+		if !found {
+			name, found = strings.CutPrefix(key, jobsOf)
+		}
+		if found && !watched(name) {
+			d.fine(key)
+		}
+	}
 }

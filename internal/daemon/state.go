@@ -122,7 +122,7 @@ func (d *Daemon) ended(r *runner, now time.Time) {
 	r.Ended = now
 	r.Registration, r.RegistrationID = fleet.Unregistered, 0
 	d.later.Save(r.Runner)
-	d.looks.pokeNode(r.Node)
+	d.looks.containers.poke(r.Node)
 }
 
 // forget drops the runners of which nothing is left.

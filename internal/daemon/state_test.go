@@ -41,7 +41,7 @@ func TestNodeThatLeavesTheClusterTakesItsRunnersAlong(t *testing.T) {
 	d := still(t)
 	s := &d.state
 	d.nodesSeen(s, []fleet.Node{{Name: "a", Online: true}, {Name: "b", Online: true}})
-	if _, fresh := d.looks.node("b", time.Second); !fresh {
+	if _, fresh := d.looks.containers.add("b"); !fresh {
 		t.Fatal("node b had a look already")
 	}
 	s.nodes["a"].listed, s.nodes["b"].listed = time.Now(), time.Now()
@@ -59,7 +59,7 @@ func TestNodeThatLeavesTheClusterTakesItsRunnersAlong(t *testing.T) {
 	if r := s.runners["r"]; r.Container != fleet.Absent || r.Ended.IsZero() {
 		t.Errorf("missing %d times, the runner is %s, ended %v: want it absent and ended", lostAfter, r.Container, r.Ended)
 	}
-	if s.nodes["b"] != nil || d.looks.containers["b"] != nil || len(s.troubles) != 0 || !s.complete() {
+	if s.nodes["b"] != nil || len(d.looks.containers.names()) != 0 || len(s.troubles) != 0 || !s.complete() {
 		t.Errorf("something of node b is left: %v %v", s.nodes["b"], s.troubles)
 	}
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -14,6 +15,9 @@ import (
 
 // maxPayload is the largest payload that GitHub delivers.
 const maxPayload = 25 << 20
+
+// usualPayload is more than what GitHub says of a job.
+const usualPayload = 64 << 10
 
 // Webhook is the handler of GitHub's deliveries. It checks the size and the
 // signature, writes one transaction, and answers; nothing else, so that it
@@ -36,7 +40,9 @@ func (d *Daemon) receive(ctx context.Context, r *http.Request, body io.Reader) (
 	if r.Method != http.MethodPost {
 		return http.StatusMethodNotAllowed, "deliveries are POSTed"
 	}
-	payload, err := io.ReadAll(body)
+	var payload bytes.Buffer
+	payload.Grow(int(min(max(r.ContentLength, 0), usualPayload)) + bytes.MinRead) // no more on a stranger's word
+	_, err := payload.ReadFrom(body)
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
@@ -44,7 +50,7 @@ func (d *Daemon) receive(ctx context.Context, r *http.Request, body io.Reader) (
 	case err != nil:
 		return http.StatusBadRequest, "the payload ended early"
 	}
-	del, err := github.ParseWebhook(d.cfg.Webhook, r.Header, payload)
+	del, err := github.ParseWebhook(d.cfg.Webhook, r.Header, payload.Bytes())
 	switch {
 	case errors.Is(err, github.ErrSignature):
 		return http.StatusUnauthorized, "the signature is missing or wrong: is the webhook's secret the daemon's?"
@@ -65,7 +71,7 @@ func (d *Daemon) accept(ctx context.Context, del github.Delivery, source string)
 	case del.Push != nil:
 		d.looks.pools.poke()
 	case strings.HasPrefix(del.Event, "installation"): // what it covers may have changed
-		d.looks.jobs.poke()
+		d.looks.jobs.pokeAll()
 		d.looks.health.poke()
 	}
 	if del.Job == nil {

@@ -178,14 +178,14 @@ type rule func(r *http.Request) fate
 type fate int
 
 const (
-	arrive fate = iota
-	refuse      // it never arrives
-	lose        // its answer never arrives
-	hang        // it is never answered, and the connection stays
-	lag         // its answer takes half a minute to come
-	gateway     // Proxmox's proxy answers 596 in place of the daemon that did it
-	kill        // the daemon dies before it is sent
-	doom        // the daemon dies before the answer comes
+	arrive  fate = iota
+	refuse       // it never arrives
+	lose         // its answer never arrives
+	hang         // it is never answered, and the connection stays
+	lag          // its answer takes half a minute to come
+	gateway      // Proxmox's proxy answers 596 in place of the daemon that did it
+	kill         // the daemon dies before it is sent
+	doom         // the daemon dies before the answer comes
 )
 
 func (f fence) RoundTrip(r *http.Request) (*http.Response, error) {
