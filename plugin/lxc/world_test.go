@@ -3,7 +3,10 @@ package lxc
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -17,6 +20,14 @@ import (
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
 	"github.com/dayfly-ci/dayfly/internal/sim/stage"
 )
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if !testing.Verbose() {
+		log.SetOutput(io.Discard) // the plugin's log, which Packer collects
+	}
+	m.Run()
+}
 
 // world is a simulated Proxmox behind HTTP, and the configuration of a build
 // on it.
