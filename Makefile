@@ -8,13 +8,17 @@ WORLDS ?= 10000
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build packer demo test check lint bench fuzz soak generate clean
+.PHONY: help build release packer demo test check lint bench fuzz soak generate clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the programs into build/
 	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/dayfly ./manager
+	go build -trimpath -ldflags '-s -w' -o build/packer-plugin-dayfly ./plugin
+
+release: ## write the plugin's archives for VERSION (vX.Y.Z) into build/release/, as packer init wants them
+	go run ./scripts/release -version $(VERSION) -o build/release
 
 packer: ## find an installed packer, or build one once, for tests and the demo
 	go run ./test/packertool/get
