@@ -106,10 +106,12 @@ pool "globex" {
 }
 `
 
-func (p *play) globex() {
-	p.w.GitHub.AddInstallation(hub.Installation{Account: "globex", Repositories: []string{"web"}})
+// globex installs the App on a second organisation and has a pool for each.
+func (p *play) globex() hub.InstallationID {
+	in := p.w.GitHub.AddInstallation(hub.Installation{Account: "globex", Repositories: []string{"web", "api", "doc"}})
 	p.setPools(twoScopes)
 	time.Sleep(2 * time.Minute)
+	return in
 }
 
 // GitHub refuses further registrations of one organisation; the other one does

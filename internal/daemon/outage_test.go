@@ -276,3 +276,24 @@ func TestSlowScopeHoldsUpNoOther(t *testing.T) {
 		p.succeeded(id)
 	})
 }
+
+// TestQuotaThatRunsOutStopsThePollsOfItsScopeOnly gives one organisation's
+// installation very few requests.
+func TestQuotaThatRunsOutStopsThePollsOfItsScopeOnly(t *testing.T) {
+	story(t, usual, one(1), func(p *play) {
+		p.w.GitHub.SetLimits(hub.Limits{Primary: 19}) // from an installation's next hour on
+		if used, limit := p.w.GitHub.Quota(p.globex()); used != 18 || limit != 19 {
+			p.t.Fatalf("%d of %d requests are used, the story needs 18 of 19", used, limit)
+		}
+		if _, ok := p.troubled("jobs of globex: less than a tenth"); !ok {
+			p.t.Errorf("nobody is told of the quota: %+v", p.status().Troubles)
+		}
+		p.w.GitHub.NextWebhook(hub.Lose)
+		id := p.job("acme/app", 10*time.Second, "linux")
+		if took := p.began(id, 10*time.Minute); took > 75*time.Second {
+			p.t.Errorf("the poll of another organisation found the job after %s", took)
+		}
+		p.until(time.Minute, "the job ends", p.over)
+		p.succeeded(id)
+	})
+}

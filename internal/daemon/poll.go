@@ -4,23 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
-	"github.com/dayfly-ci/dayfly/internal/github"
 )
 
 // lookAtJobs asks for all queued and running jobs of a scope, so that a lost
 // webhook costs latency only. What it finds counts at once; that it found all
 // there is, only if no repository was left out.
 func (d *Daemon) lookAtJobs(ctx context.Context, scope fleet.Scope) error {
-	if d.thrifty() {
-		d.report(ctx, "quota", errThrifty)
+	if d.thrifty(scope) {
+		d.report(ctx, jobsOf+string(scope), fmt.Errorf("jobs of %s: %w", scope, errThrifty))
 		return nil
 	}
-	d.report(ctx, "quota", nil)
 	began := time.Now()
 	repos, err := d.cfg.GitHub.Repositories(ctx, scope)
 	left := 0
@@ -149,12 +146,11 @@ func (d *Daemon) recordJobs(ctx context.Context, at time.Time, jobs []fleet.Job)
 	return err
 }
 
-var errThrifty = errors.New("less than a tenth of GitHub's quota is left: jobs are not polled until it is renewed, so that it lasts for JIT configs")
+var errThrifty = errors.New("less than a tenth of GitHub's quota is left: they are not polled until it is renewed, so that it lasts for JIT configs")
 
-// thrifty reports whether too little of GitHub's quota is left to poll jobs:
-// what is left is for JIT configs.
-func (d *Daemon) thrifty() bool {
-	return slices.ContainsFunc(d.cfg.GitHub.Limits(), func(l github.Limit) bool {
-		return l.Resource == "core" && l.Limit > 0 && l.Remaining*10 < l.Limit && time.Now().Before(l.Reset)
-	})
+// thrifty reports whether too little of GitHub's quota is left to poll jobs of
+// a scope: what is left is for JIT configs.
+func (d *Daemon) thrifty(scope fleet.Scope) bool {
+	l, seen := d.cfg.GitHub.Quota(scope)
+	return seen && l.Remaining*10 < l.Limit && time.Now().Before(l.Reset)
 }

@@ -291,3 +291,16 @@ func (c *Client) Limits() []Limit {
 	})
 	return all
 }
+
+// Quota is the primary limit that polls of scope count against, as last seen,
+// and whether it was.
+func (c *Client) Quota(scope fleet.Scope) (Limit, bool) {
+	id, ok := c.tokens.known(scope)
+	if !ok {
+		return Limit{}, false
+	}
+	c.limits.mu.Lock()
+	defer c.limits.mu.Unlock()
+	b, seen := c.limits.seen[bucket{id, c.limits.resource(lane{id, poll})}]
+	return b, seen
+}

@@ -256,3 +256,23 @@ func TestAWrongClockDoesNotLengthenALimit(t *testing.T) {
 		}
 	})
 }
+
+func TestQuotaIsThatOfTheScopesInstallation(t *testing.T) {
+	story(t, hub.Config{}, func(t *testing.T, f *fixture) {
+		if q, seen := f.c.Quota("acme"); seen {
+			t.Errorf("got %+v before anything was asked", q)
+		}
+		if _, err := f.c.Jobs(t.Context(), "acme/app"); err != nil {
+			t.Fatal(err)
+		}
+		for _, scope := range []fleet.Scope{"acme", "ACME/app"} {
+			q, seen := f.c.Quota(scope)
+			if !seen || q.Installation != int64(f.in) || q.Limit != 5000 || q.Remaining >= q.Limit || q.Resource != "core" {
+				t.Errorf("%s: got %+v (seen %t), want core of installation %d", scope, q, seen, f.in)
+			}
+		}
+		if q, seen := f.c.Quota("globex"); seen {
+			t.Errorf("got %+v of an account without an installation", q)
+		}
+	})
+}

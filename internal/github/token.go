@@ -164,10 +164,7 @@ func (t *tokens) mint(ctx context.Context, key tokenKey, scope fleet.Scope) (tok
 // installation is the App's installation on the account of scope.
 func (t *tokens) installation(ctx context.Context, scope fleet.Scope) (int64, error) {
 	owner := strings.ToLower(scope.Owner())
-	t.mu.Lock()
-	id, ok := t.installations[owner]
-	t.mu.Unlock()
-	if ok {
+	if id, ok := t.known(scope); ok {
 		return id, nil
 	}
 	v, err := t.share(ctx, "installation "+strings.ToLower(string(scope)), func(ctx context.Context) (any, error) {
@@ -184,6 +181,14 @@ func (t *tokens) installation(ctx context.Context, scope fleet.Scope) (int64, er
 		return 0, fmt.Errorf("find installation for %s: %w", scope, err)
 	}
 	return v.(int64), nil
+}
+
+// known is the installation on scope's account, if it was found already.
+func (t *tokens) known(scope fleet.Scope) (int64, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	id, ok := t.installations[strings.ToLower(scope.Owner())]
+	return id, ok
 }
 
 func (c *Client) findInstallation(ctx context.Context, scope fleet.Scope) (*github.Installation, error) {
