@@ -53,8 +53,9 @@ soak: ## run WORLDS (10000) random worlds of the whole daemon, and every planted
 	go test -vet=off -count=1 -timeout 4h -run '^TestRandomWorlds' ./internal/daemon -worlds $(WORLDS)
 	DAYFLY_MUTATIONS=all go test -vet=off -count=1 -timeout 4h ./test/mutation
 
-generate: ## write the generated files again
+generate: ## write the generated files again, the plugin's pages in .web-docs among them
 	go generate ./...
+	go run ./scripts/webdocs
 
 clean: ## remove what build and bench wrote
 	rm -rf build
