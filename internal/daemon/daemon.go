@@ -131,19 +131,24 @@ const stopBound = 1500 * time.Millisecond
 func (d *Daemon) Run(ctx context.Context) error {
 	d.started = time.Now()
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer close(d.over)
+	err := d.turn(ctx)
+	if ctx.Err() != nil {
+		err = nil // told to stop, perhaps before it began
+	}
+	close(d.over) // before what is at work ends: no answer waits for that
+	cancel()
+	d.settle()
+	return err
+}
+
+// turn remembers, starts to look, and turns the loop until ctx ends.
+func (d *Daemon) turn(ctx context.Context) error {
 	if err := d.remember(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil // told to stop before it began
-		}
 		return err
 	}
 	d.observe(ctx)
 	context.AfterFunc(ctx, d.inbox.poke)
 	d.loop(ctx)
-	cancel()
-	d.settle()
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/github"
 )
 
 // subject is what failures are counted for.
@@ -115,11 +116,19 @@ func seed(k subject) uint64 {
 	return h.Sum64()
 }
 
-// hint names what a person can do about an error, if the error says it itself.
+// hint names what a person can do about an error, if its own words do not.
 func hint(err error) string {
-	var h interface{ Hint() string }
-	if errors.As(err, &h) {
-		return h.Hint()
+	var limit *fleet.RateLimit
+	var refusal *github.Error
+	switch {
+	case errors.As(err, &limit), errors.As(err, &refusal) && refusal.Hint != "":
+		return "" // it says itself until when, or what to do
+	case errors.Is(err, fleet.ErrDenied):
+		return "what is missing is told apart from this, with the command that grants it"
+	case errors.Is(err, fleet.ErrUnavailable):
+		return "check that this host reaches it; dayfly goes on by itself once it answers"
+	case errors.Is(err, fleet.ErrLocked):
+		return "see whether a task on the node still works on it"
 	}
 	return ""
 }

@@ -112,8 +112,8 @@ func downAtStart(t *testing.T, host, what string) {
 		p.govern(down(host))
 		p.start()
 		time.Sleep(time.Minute)
-		if _, ok := p.troubled(what); !ok {
-			p.t.Errorf("nobody is told that %s is down: %+v", host, p.status().Troubles)
+		if tr, ok := p.troubled(what); !ok || !strings.Contains(tr.Hint, "reaches it") {
+			p.t.Errorf("nobody is told that %s is down, and what to do: %+v", host, p.status().Troubles)
 		}
 		if w := ask(p.now.d.Public(), "GET", "/healthz"); w.Code != http.StatusOK {
 			p.t.Errorf("/healthz answers %d", w.Code)

@@ -16,6 +16,9 @@ import (
 // maxPayload is the largest payload that GitHub delivers.
 const maxPayload = 25 << 20
 
+// storeBound is how long a delivery is tried to be stored, payload included.
+const storeBound = time.Minute
+
 // usualPayload is more than what GitHub says of a job.
 const usualPayload = 64 << 10
 
@@ -24,7 +27,10 @@ const usualPayload = 64 << 10
 // works whatever else is down.
 func (d *Daemon) Webhook() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		code, text := d.receive(r.Context(), r, http.MaxBytesReader(w, r.Body, maxPayload))
+		// GitHub gives up after 10 s; a delivery that has come so far is taken all the same.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storeBound)
+		defer cancel()
+		code, text := d.receive(ctx, r, http.MaxBytesReader(w, r.Body, maxPayload))
 		d.metrics.delivery(code)
 		if code >= 400 {
 			d.log.Warn("delivery refused", "delivery", clip(r.Header.Get("X-GitHub-Delivery")), "err", text)
