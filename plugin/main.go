@@ -11,6 +11,10 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/plugin"
 
 	"github.com/dayfly-ci/dayfly/plugin/lxc"
+	"github.com/dayfly-ci/dayfly/plugin/promote"
+	"github.com/dayfly-ci/dayfly/plugin/release"
+	"github.com/dayfly-ci/dayfly/plugin/runner"
+	"github.com/dayfly-ci/dayfly/plugin/template"
 )
 
 func main() {
@@ -31,4 +35,8 @@ func main() {
 // register names the components: in a template, dayfly- comes before each.
 func register(set *plugin.Set) {
 	set.RegisterBuilder("lxc", new(lxc.Builder))
+	set.RegisterProvisioner("runner", new(runner.Provisioner))
+	set.RegisterDatasource("runner-release", new(release.Datasource))
+	set.RegisterDatasource("template", new(template.Datasource))
+	set.RegisterPostProcessor("promote", new(promote.PostProcessor))
 }
