@@ -12,6 +12,7 @@ import (
 
 	"github.com/dayfly-ci/dayfly/plugin/lxc"
 	"github.com/dayfly-ci/dayfly/plugin/promote"
+	"github.com/dayfly-ci/dayfly/plugin/prune"
 	"github.com/dayfly-ci/dayfly/plugin/release"
 	"github.com/dayfly-ci/dayfly/plugin/runner"
 	"github.com/dayfly-ci/dayfly/plugin/template"
@@ -39,4 +40,5 @@ func register(set *plugin.Set) {
 	set.RegisterDatasource("runner-release", new(release.Datasource))
 	set.RegisterDatasource("template", new(template.Datasource))
 	set.RegisterPostProcessor("promote", new(promote.PostProcessor))
+	set.RegisterPostProcessor("prune", new(prune.PostProcessor))
 }

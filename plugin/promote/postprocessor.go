@@ -167,7 +167,7 @@ func (p *PostProcessor) PostProcess(ctx context.Context, ui packersdk.Ui, artifa
 	}
 	ui.Say(fmt.Sprintf("Promoting %s in %s", ref, pools.Git(p.config.Git())))
 	if err := p.promote(ctx, ui, ref, artifact); err != nil {
-		return artifact, true, true, fmt.Errorf("promote %s: %w", ref, err)
+		return artifact, true, true, fmt.Errorf("promote %s: %w (hint: the template is there; to promote it by hand, set version = %q in the pool files)", ref, err, ref.Version)
 	}
 	return artifact, true, true, nil
 }
