@@ -69,7 +69,7 @@ func (p *program) command() *cobra.Command {
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(p.runCommand(), p.demoCommand(),
 		p.statusCommand(), p.planCommand(), p.jobsCommand(), p.explainCommand(), p.syncCommand(),
-		p.validateCommand(), p.versionCommand(), p.completionCommand())
+		p.validateCommand(), p.sweepCommand(), p.versionCommand(), p.completionCommand())
 	return root
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/dayfly-ci/dayfly/internal/daemon"
+	"github.com/dayfly-ci/dayfly/internal/sim/pve"
 )
 
 var update = flag.Bool("update", false, "write the outputs that scripts compare with")
@@ -38,6 +39,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TERM", "xterm")
 			env.Setenv("DAYFLY_SOCKET", filepath.Join(env.WorkDir, "dayfly.sock"))
 			env.Values[serviceKey{}] = new(*service)
+			env.Values[clusterKey{}] = new(*pve.Cluster)
 			env.Values[askedKey{}] = &asked{more: make(chan struct{}, 1)}
 			return nil
 		},
@@ -51,6 +53,9 @@ func scriptCmds() map[string]func(*testscript.TestScript, bool, []string) {
 		"asked": wasAsked,
 		"await": awaitAsked,
 		"exits": exits,
+
+		"proxmox":    serveProxmox,
+		"containers": containersAre,
 	}
 	maps.Copy(cmds, serviceCmds)
 	return cmds

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/dayfly-ci/dayfly/internal/proxmox"
+	"github.com/dayfly-ci/dayfly/internal/sim/pve"
+)
+
+type clusterKey struct{}
+
+// serveProxmox puts a Proxmox there on which builds have left things, and the
+// environment that leads to it: "proxmox builder", "proxmox daemon" or
+// "proxmox clean".
+func serveProxmox(ts *testscript.TestScript, _ bool, args []string) {
+	c := pve.New(pve.Config{})
+	token := pve.Lab(c)
+	if args[0] != "daemon" {
+		token = pve.LabBuilder(c)
+	}
+	if args[0] != "clean" {
+		leaveRemains(c)
+	}
+	srv := httptest.NewServer(c)
+	ts.Defer(srv.Close)
+	id, secret, _ := strings.Cut(token, "=")
+	ts.Setenv("PROXMOX_URL", srv.URL)
+	ts.Setenv("PROXMOX_USERNAME", id)
+	ts.Setenv("PROXMOX_TOKEN", secret)
+	*ts.Value(clusterKey{}).(**pve.Cluster) = c
+}
+
+// leaveRemains adds what builds leave, finished templates and a container of
+// somebody else.
+func leaveRemains(c *pve.Cluster) {
+	now := time.Now()
+	old, young := now.Add(-50*time.Hour-10*time.Minute-30*time.Second), now.Add(-3*time.Hour-5*time.Minute-30*time.Second)
+	add := func(id int, state, tag string, began time.Time, more map[string]string) pve.Container {
+		info := proxmox.TemplateInfo{Schema: 1, Family: "debian-13", Version: "1.0.0-" + strconv.Itoa(id-9000), State: state,
+			Build: "b" + strconv.Itoa(id), Started: began}
+		k := pve.Container{VMID: id, ResourcePool: pve.LabTemplates, Storage: pve.LabStorage, Config: map[string]string{
+			"tags": proxmox.TemplateTag + ";" + tag, "description": info.Describe()}}
+		for key, v := range more {
+			k.Config[key] = v
+		}
+		return k
+	}
+	c.AddTemplate(pve.Template(add(9001, "ready", proxmox.ReadyTag, old, nil)))
+	c.AddContainer(add(9002, "building", proxmox.BuildingTag, old, nil))
+	c.AddContainer(add(9003, "building", proxmox.BuildingTag, young, nil))
+	c.AddContainer(add(9004, "smoke", proxmox.BuildingTag, old, map[string]string{"protection": "1"}))
+	c.AddTemplate(pve.Template(add(9005, "building", proxmox.BuildingTag, old, map[string]string{"lock": "disk"})))
+	c.AddContainer(add(9006, "", proxmox.BuildingTag, old, map[string]string{"description": "hello"}))
+	c.AddTemplate(pve.Template(add(9007, "replaced", "dayfly-state.replaced", old, nil)))
+	c.AddContainer(add(9008, "container", proxmox.BuildingTag, old, nil))
+	c.AddContainer(pve.Container{VMID: 9009, ResourcePool: pve.LabTemplates, Storage: pve.LabStorage, Config: map[string]string{"tags": "web"}})
+}
+
+// containersAre compares the containers that are there: "containers 9001 9003".
+func containersAre(ts *testscript.TestScript, _ bool, args []string) {
+	var got []string
+	for _, k := range (*ts.Value(clusterKey{}).(**pve.Cluster)).Containers() {
+		got = append(got, strconv.Itoa(k.VMID))
+	}
+	if strings.Join(got, " ") != strings.Join(args, " ") {
+		ts.Fatalf("containers: got %s, want %s", got, args)
+	}
+}
+
+// What a build that came to its end meanwhile has made is not removed.
+func TestSweepLeavesWhatBecameReady(t *testing.T) {
+	c := pve.New(pve.Config{})
+	pve.Lab(c)
+	id, secret, _ := strings.Cut(pve.LabBuilder(c), "=")
+	leaveRemains(c)
+	srv := httptest.NewServer(c)
+	defer srv.Close()
+	t.Setenv("PROXMOX_URL", srv.URL)
+	t.Setenv("PROXMOX_USERNAME", id)
+	t.Setenv("PROXMOX_TOKEN", secret)
+	conf, err := new(program).sweepAccess(sweepOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	api, err := proxmox.NewBuilder(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer api.Close()
+	list, err := lookForRemains(t.Context(), api, 24*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := proxmox.TemplateInfo{Schema: 1, Family: "debian-13", Version: "1.0.0-2", State: "ready", Build: "b9002"}
+	c.SetOption(9002, "description", ready.Describe())
+	removeRemains(t.Context(), api, list)
+	if _, there := c.Container(9002); !there {
+		t.Error("the finished template was removed")
+	}
+	if _, there := c.Container(9004); there {
+		t.Error("the old smoke test's clone is still there")
+	}
+	if err := sweepVerdict(list); err != nil {
+		t.Errorf("got %v, want no error", err)
+	}
+}
