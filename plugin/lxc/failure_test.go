@@ -89,7 +89,9 @@ func TestOfflineNode(t *testing.T) {
 
 func TestFailedProvisionerLeavesNothing(t *testing.T) {
 	w := newWorld(t, pve.Config{})
-	w.hook.run = func(context.Context, packersdk.Communicator) error { return errors.New("Script exited with non-zero exit status: 3") }
+	w.hook.run = func(context.Context, packersdk.Communicator) error {
+		return errors.New("Script exited with non-zero exit status: 3")
+	}
 	w.fails("exit status: 3")
 }
 

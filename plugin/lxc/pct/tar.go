@@ -2,7 +2,6 @@ package pct
 
 import (
 	"archive/tar"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -25,14 +24,15 @@ func octal(m os.FileMode) string {
 }
 
 // packOne writes a tar stream with one file. Of a source whose size is not
-// known, a script in practice, the size is found out by reading it.
+// known, it is found out by reading it.
 func packOne(w io.Writer, src io.Reader, size int64) error {
 	if size < 0 {
-		all, err := io.ReadAll(src)
+		whole, n, err := spool(src)
 		if err != nil {
 			return err
 		}
-		src, size = bytes.NewReader(all), int64(len(all))
+		defer whole.Close()
+		src, size = whole, n
 	}
 	t := tar.NewWriter(w)
 	if err := t.WriteHeader(&tar.Header{Name: "file", Mode: 0o600, Size: size}); err != nil {
@@ -44,6 +44,24 @@ func packOne(w io.Writer, src io.Reader, size int64) error {
 		return err
 	}
 	return t.Close()
+}
+
+// spool keeps a source in a file without a name.
+func spool(src io.Reader) (io.ReadCloser, int64, error) {
+	f, err := os.CreateTemp("", "packer-dayfly-")
+	if err != nil {
+		return nil, 0, err
+	}
+	_ = os.Remove(f.Name())
+	n, err := io.Copy(f, src)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, 0, err
+	}
+	return f, n, nil
 }
 
 // pack writes a tar stream of what is below dir, under prefix. Owners are

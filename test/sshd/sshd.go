@@ -1,0 +1,189 @@
+// Package sshd is an SSH server for tests: it runs the commands that it gets
+// with the machine's shell, as a node or a container would with its own.
+package sshd
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// Server is an SSH server on loopback.
+type Server struct {
+	Addr    string   // host:port
+	Env     []string // of every command; set before the first one
+	signer  ssh.Signer
+	conf    *ssh.ServerConfig
+	listen  net.Listener
+	mu      sync.Mutex
+	conns   map[net.Conn]bool
+	work    sync.WaitGroup
+	command []string // that were run
+}
+
+// New starts a server that admits whoever knows the password or has a key that
+// admits names; with neither, everybody.
+func New(t testing.TB, password string, admits func(ssh.PublicKey) bool) *Server {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{signer: signer, conns: map[net.Conn]bool{}}
+	s.conf = &ssh.ServerConfig{NoClientAuth: password == "" && admits == nil}
+	if password != "" {
+		s.conf.PasswordCallback = func(_ ssh.ConnMetadata, given []byte) (*ssh.Permissions, error) {
+			if string(given) != password {
+				return nil, errors.New("wrong password")
+			}
+			return nil, nil
+		}
+	}
+	if admits != nil {
+		s.conf.PublicKeyCallback = func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+			if !admits(key) {
+				return nil, errors.New("unknown key")
+			}
+			return nil, nil
+		}
+	}
+	s.conf.AddHostKey(signer)
+	s.listen, err = net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Addr = s.listen.Addr().String()
+	s.work.Go(s.accept)
+	t.Cleanup(func() {
+		_ = s.listen.Close()
+		s.Hangup()
+		s.work.Wait()
+	})
+	return s
+}
+
+// Port is the port that it listens on.
+func (s *Server) Port() int {
+	_, port, _ := net.SplitHostPort(s.Addr)
+	n, _ := strconv.Atoi(port)
+	return n
+}
+
+// HostKey is the server's public key.
+func (s *Server) HostKey() ssh.PublicKey { return s.signer.PublicKey() }
+
+// Hangup breaks all connections.
+func (s *Server) Hangup() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		_ = c.Close()
+	}
+}
+
+// Commands are the commands that were run so far.
+func (s *Server) Commands() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.command...)
+}
+
+func (s *Server) accept() {
+	for {
+		c, err := s.listen.Accept()
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		s.conns[c] = true
+		s.mu.Unlock()
+		s.work.Go(func() { s.serve(c) })
+	}
+}
+
+func (s *Server) serve(c net.Conn) {
+	defer func() {
+		_ = c.Close()
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	}()
+	_, channels, requests, err := ssh.NewServerConn(c, s.conf)
+	if err != nil {
+		return
+	}
+	go ssh.DiscardRequests(requests)
+	var sessions sync.WaitGroup
+	for ch := range channels {
+		if ch.ChannelType() != "session" {
+			_ = ch.Reject(ssh.UnknownChannelType, "only sessions")
+			continue
+		}
+		channel, requests, err := ch.Accept()
+		if err != nil {
+			break
+		}
+		sessions.Go(func() { s.session(channel, requests) })
+	}
+	sessions.Wait()
+}
+
+// session runs one command. The command is killed when its channel goes.
+func (s *Server) session(ch ssh.Channel, requests <-chan *ssh.Request) {
+	defer ch.Close()
+	for r := range requests {
+		var exec struct{ Command string }
+		if r.Type != "exec" || ssh.Unmarshal(r.Payload, &exec) != nil {
+			_ = r.Reply(r.Type == "env", nil)
+			continue
+		}
+		_ = r.Reply(true, nil)
+		s.run(ch, requests, exec.Command)
+		return
+	}
+}
+
+func (s *Server) run(ch ssh.Channel, requests <-chan *ssh.Request, command string) {
+	s.mu.Lock()
+	s.command = append(s.command, command)
+	s.mu.Unlock()
+	cmd := exec.Command("/bin/sh", "-c", command)
+	cmd.Env = append(os.Environ(), s.Env...)
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = ch, ch.Stderr(), time.Second
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		return
+	}
+	go func() {
+		_, _ = io.Copy(in, ch)
+		_ = in.Close()
+	}()
+	go func() {
+		for r := range requests { // a signal, or the end of the channel
+			_ = r.Reply(false, nil)
+		}
+		_ = cmd.Process.Kill()
+	}()
+	err = cmd.Wait()
+	status := uint32(cmd.ProcessState.ExitCode())
+	if err != nil && cmd.ProcessState.ExitCode() < 0 {
+		status = 137
+	}
+	_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{status}))
+}
