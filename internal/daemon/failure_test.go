@@ -59,6 +59,12 @@ func TestForeignContainersInOurRangeAreNeverTouched(t *testing.T) {
 		ids := []hub.JobID{p.job("acme/app", 10*time.Second), p.job("acme/app", 10*time.Second)}
 		p.served(2 * time.Minute)
 		p.succeeded(ids...)
+		time.Sleep(5 * time.Minute)
+		for _, tr := range p.status().Troubles {
+			if strings.Contains(tr.Hint, "destroy") {
+				p.t.Errorf("somebody else's container is told to be destroyed: %+v", tr)
+			}
+		}
 		for _, vmid := range theirs {
 			if c, ok := p.w.Proxmox.Container(vmid); !ok || !c.Running || c.Boots != 1 {
 				p.t.Errorf("container %d of somebody else: there %t, running %t", vmid, ok, c.Running)

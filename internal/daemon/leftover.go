@@ -30,27 +30,27 @@ func (d *Daemon) lookAtLeftovers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for name, id := range gone {
+	for _, r := range gone {
 		bound, cancel := context.WithTimeout(ctx, lookBound)
-		taken, err := d.cfg.Proxmox.Taken(bound, id)
+		taken, err := d.cfg.Proxmox.Taken(bound, r.VMID)
 		cancel()
 		if err != nil {
 			return err
 		}
-		d.inbox.post(func(s *state) { d.probed(s, name, taken) })
+		d.inbox.post(func(s *state) { d.probed(s, r.Name, taken) })
 	}
 	return nil
 }
 
-// gone lists the VMIDs of the runners of which only the number is left.
-func (s *state) gone() map[string]fleet.VMID {
-	ids := map[string]fleet.VMID{}
-	for name, r := range s.runners {
+// gone lists the runners of which only the VMID is left.
+func (s *state) gone() []fleet.Runner {
+	var list []fleet.Runner
+	for _, r := range s.inOrder() {
 		if !r.gone.IsZero() {
-			ids[name] = r.VMID
+			list = append(list, r.Runner)
 		}
 	}
-	return ids
+	return list
 }
 
 // probed applies whether the VMID of a runner that is gone is taken.
@@ -62,7 +62,7 @@ func (d *Daemon) probed(s *state, name string, taken bool) {
 		r.free = true
 	case time.Since(r.gone) > doubtAfter:
 		d.trouble("runner "+name, fmt.Sprintf("VMID %d on node %s is still taken by what a cut-off task of runner %s left, which dayfly may not see or remove", r.VMID, r.Node, name),
-			fmt.Sprintf(`run "pct unlock %d; pct destroy %d" on node %s`, r.VMID, r.VMID, r.Node))
+			fmt.Sprintf(`if "pct config %d" on node %s shows nobody else's container, run "pct unlock %d; pct destroy %d" there`, r.VMID, r.Node, r.VMID, r.VMID))
 	}
 }
 
@@ -77,6 +77,16 @@ func (d *Daemon) watchLocks(s *state, name string) {
 		}
 	}
 	now := time.Now()
+	there := map[fleet.VMID]bool{}
+	for _, t := range n.templates {
+		there[t.VMID] = true
+	}
+	for id := range n.locked {
+		if !there[id] { // removed, locked as it was
+			delete(n.locked, id)
+			d.fine(fmt.Sprintf("template %d", id))
+		}
+	}
 	for _, t := range n.templates {
 		key := fmt.Sprintf("template %d", t.VMID)
 		if !t.Locked || busy[t.VMID] {
