@@ -59,7 +59,7 @@ func TestForeignContainersInOurRangeAreNeverTouched(t *testing.T) {
 		ids := []hub.JobID{p.job("acme/app", 10*time.Second), p.job("acme/app", 10*time.Second)}
 		p.served(2 * time.Minute)
 		p.succeeded(ids...)
-		time.Sleep(5 * time.Minute)
+		time.Sleep(3 * time.Minute)
 		for _, tr := range p.status().Troubles {
 			if strings.Contains(tr.Hint, "destroy") {
 				p.t.Errorf("somebody else's container is told to be destroyed: %+v", tr)
