@@ -44,6 +44,7 @@ func (d *Daemon) clone(ctx context.Context, r fleet.Runner, pool fleet.Pool) out
 		out.hold = nobody // a taken id is another's, and not the node's fault
 		out.apply = func(r *runner) {
 			spent("clone failed: " + err.Error())(r)
+			d.state.cooling[r.VMID] = time.Now() // nor tried again at once
 			r.VMID = 0
 		}
 	}

@@ -94,6 +94,37 @@ func TestExhaustedRangeIsToldAndRecovers(t *testing.T) {
 	})
 }
 
+// TestRangeThatOthersUseIsToldAndNotHammered has every number taken by guests
+// that the token cannot see.
+func TestRangeThatOthersUseIsToldAndNotHammered(t *testing.T) {
+	story(t, usual, one(4), func(p *play) {
+		p.stop()
+		p.last = firstVMID + 1
+		for id := firstVMID; id <= p.last; id++ {
+			p.w.Proxmox.AddContainer(pve.Container{VMID: id, Storage: pve.LabStorage})
+		}
+		clones := 0
+		p.govern(func(r *http.Request) fate {
+			if calls("POST", "/clone")(r) {
+				clones++
+			}
+			return arrive
+		})
+		p.start()
+		id := p.job("acme/app", 10*time.Second)
+		time.Sleep(5 * time.Minute)
+		if clones != 2 {
+			p.t.Errorf("%d clones were asked for, want one for each number", clones)
+		}
+		if _, ok := p.troubled("every VMID from 20000 to 20001"); !ok {
+			p.t.Errorf("nobody is told: %+v", p.status().Troubles)
+		}
+		p.w.Proxmox.Remove(firstVMID)
+		p.served(15 * time.Minute)
+		p.succeeded(id)
+	})
+}
+
 // twoScopes has a pool for each of two organisations.
 const twoScopes = `
 dayfly { schema = 1 }

@@ -133,7 +133,7 @@ func drained(files string) string {
 // playDay queues jobs at random, cancels some, and kills the daemon now and
 // then.
 func (p *play) playDay(rng *rand.Rand, upTo func(time.Duration) time.Duration) {
-	jobs := 1 + rng.IntN(20)
+	jobs := 1 + rng.IntN(12)
 	for range jobs {
 		time.Sleep(upTo(45 * time.Second))
 		labels := []string{"self-hosted", "linux"}
