@@ -1,0 +1,271 @@
+package guest
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/dayfly-ci/dayfly/test/root"
+)
+
+const variable = "ACTIONS_RUNNER_INPUT_JITCONFIG"
+
+func TestScriptsPassShellcheck(t *testing.T) {
+	if _, err := exec.LookPath("shellcheck"); err != nil {
+		t.Skip("needs shellcheck")
+	}
+	out, err := exec.Command("shellcheck", append([]string{"--external-sources"}, shellScripts(t)...)...).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// shellScripts are the files with a shell's name in their first line.
+func shellScripts(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	err := fs.WalkDir(Files, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := Files.ReadFile(path)
+		first, _, _ := strings.Cut(string(text), "\n")
+		if strings.HasSuffix(first, "sh") && strings.HasPrefix(first, "#") {
+			names = append(names, path)
+		}
+		return err
+	})
+	if err != nil || len(names) < 9 {
+		t.Fatalf("got %d scripts, %v", len(names), err)
+	}
+	return names
+}
+
+func TestUnitsAreValid(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("needs systemd-analyze")
+	}
+	r := guestRoot(t)
+	r.Must("sed -e s/@USER@/root/ -e s/@LIFETIME@/60/ /guest/files/dayfly-runner.service >/etc/systemd/system/dayfly-runner.service")
+	r.Must("cp /guest/files/dayfly-env.service /guest/files/dayfly-runner.path /etc/systemd/system && chmod 644 /etc/systemd/system/dayfly-*")
+	r.Must("mkdir -p /opt/actions-runner/bin /usr/lib/dayfly && cp /bin/true /opt/actions-runner/bin/Runner.Listener && cp /guest/files/* /usr/lib/dayfly && chmod +x /usr/lib/dayfly/*")
+	out := r.Must("systemd-analyze verify --man=no /etc/systemd/system/dayfly-runner.service /etc/systemd/system/dayfly-runner.path /etc/systemd/system/dayfly-env.service 2>&1")
+	for line := range strings.Lines(out) {
+		if strings.Contains(line, "dayfly") {
+			t.Errorf("systemd-analyze verify: %s", line)
+		}
+	}
+}
+
+// guestRoot is a throw-away root with these files in /guest.
+func guestRoot(t *testing.T) *root.Root {
+	t.Helper()
+	r := root.New(t)
+	err := fs.WalkDir(Files, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := Files.ReadFile(path)
+		if err == nil {
+			r.Write("/guest/"+path, string(text), 0o755)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// asInit runs a script as PID 1 of a new namespace, with an environment.
+func asInit(t *testing.T, script string, env ...string) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: a PID namespace has a PID 1 of its own")
+	}
+	cmd := exec.Command("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "/bin/sh", "-c", script)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return string(out)
+}
+
+func TestConfigIsTakenOutOfTheEnvironment(t *testing.T) {
+	run, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	jit := strings.Repeat("Q2FuYXJ5", 700) + "+/_-9=="
+	out := asInit(t, `env -i DAYFLY_RUN=`+run+` PATH="$PATH" sh files/take-env; tr '\0' '\n' </proc/1/environ`,
+		"BEFORE=1\n"+variable+"=no", variable+"="+jit, "AFTER=2")
+	got, err := os.ReadFile(filepath.Join(run, "jit"))
+	if err != nil || string(got) != variable+"="+jit+"\n" {
+		t.Errorf("the file holds %d bytes, %v, want the variable; out: %s", len(got), err, out)
+	}
+	if info, err := os.Stat(filepath.Join(run, "jit")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file's mode is %v, %v", info.Mode(), err)
+	}
+	if strings.Contains(out, "Q2FuYXJ5") || !strings.Contains(out, variable+"="+strings.Repeat("x", len(jit))+"\n") {
+		t.Errorf("PID 1 still has the config in its memory: %.200s", out)
+	}
+	if !strings.Contains(out, "\nAFTER=2\n") || !strings.Contains(out, "BEFORE=1\n") {
+		t.Errorf("other variables were touched: %.200s", out)
+	}
+}
+
+func TestNoConfigInTheEnvironmentIsNoFailure(t *testing.T) {
+	run := t.TempDir()
+	if out := asInit(t, `DAYFLY_RUN=`+run+` sh files/take-env`, "OTHER=1"); out != "" {
+		t.Errorf("said %q", out)
+	}
+	if left, _ := os.ReadDir(run); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
+func TestConfigThatIsNoneIsRefused(t *testing.T) {
+	run := t.TempDir()
+	out := asInit(t, `DAYFLY_RUN=`+run+` sh files/take-env; echo "code $?"`, variable+"=$(reboot); x y")
+	if out != "the environment's JIT config is not base64: not used\ncode 1\n" {
+		t.Errorf("said %q", out)
+	}
+	if left, _ := os.ReadDir(run); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
+// sh runs one of the files with its directories below dir.
+func sh(t *testing.T, dir, file string, env ...string) (out string, code int) {
+	t.Helper()
+	cmd := exec.Command("bash", filepath.Join("files", file))
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "DAYFLY_LIB=" + dir + "/lib", "DAYFLY_RUN=" + dir + "/run"}, env...)
+	text, err := cmd.CombinedOutput()
+	if err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return string(text), cmd.ProcessState.ExitCode()
+}
+
+func write(t *testing.T, path string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestContainerRunsOnce(t *testing.T) {
+	dir := t.TempDir()
+	if out, code := sh(t, dir, "begin"); code == 0 || out != "there is no JIT config\n" {
+		t.Errorf("without a config: %d, %q", code, out)
+	}
+	write(t, dir+"/run/jit")
+	if out, code := sh(t, dir, "begin"); code != 0 {
+		t.Errorf("first start: %d, %q", code, out)
+	}
+	if out, code := sh(t, dir, "begin"); code == 0 || out != "this container has run already\n" {
+		t.Errorf("second start: %d, %q", code, out)
+	}
+	if _, err := os.Stat(dir + "/run/jit"); err == nil {
+		t.Error("a config that must not be used is still there")
+	}
+}
+
+func TestEndIsRecorded(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/run/jit")
+	if out, code := sh(t, dir, "ended", "SERVICE_RESULT=exit-code", "EXIT_CODE=exited", "EXIT_STATUS=7"); code != 0 {
+		t.Fatalf("%d, %q", code, out)
+	}
+	for _, where := range []string{"lib", "run"} {
+		got, err := os.ReadFile(filepath.Join(dir, where, "exit.json"))
+		if err != nil || !strings.HasPrefix(string(got), `{"result":"exit-code","code":"exited","status":"7","at":"20`) {
+			t.Errorf("%s: got %s, %v", where, got, err)
+		}
+	}
+	if _, err := os.Stat(dir + "/run/jit"); err == nil {
+		t.Error("the config is still there")
+	}
+}
+
+func TestHooksLeaveEvidence(t *testing.T) {
+	dir := t.TempDir()
+	for _, hook := range []string{"started", "completed"} {
+		if out, code := sh(t, dir, "job-"+hook+".sh"); code != 0 || out != "" {
+			t.Errorf("without a directory: %d, %q", code, out)
+		}
+	}
+	if err := os.MkdirAll(dir+"/run/job", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, hook := range []string{"started", "completed"} {
+		if out, code := sh(t, dir, "job-"+hook+".sh"); code != 0 {
+			t.Errorf("%d, %q", code, out)
+		}
+		if got, err := os.ReadFile(dir + "/run/job/" + hook); err != nil || !strings.HasPrefix(string(got), "20") {
+			t.Errorf("%s: got %q, %v", hook, got, err)
+		}
+	}
+}
+
+func TestStorageDriverIsChosenByMounts(t *testing.T) {
+	r := guestRoot(t)
+	r.Must("mkdir -p /srv/memory && mount -t tmpfs memory /srv/memory && mkdir -p /srv/overlay")
+	// Whether this machine has /dev/fuse must not matter.
+	r.Must("rm -f /stub/fuse-overlayfs; mount -t tmpfs empty /dev; mknod /dev/null c 1 3")
+	for name, c := range map[string]struct {
+		command, want string
+		code          int
+	}{
+		"overlays work":           {"choose /srv/memory/docker", "overlay2\n", 0},
+		"overlay on overlay":      {"choose /srv/overlay/docker", "fuse-overlayfs: not installed\n", 1},
+		"asked for, works":        {"try overlay2 /srv/memory/docker", "", 0},
+		"asked for, does not":     {"try overlay2 /srv/overlay/docker", "overlay2: mount: ", 1},
+		"vfs is never chosen":     {"try vfs /srv/overlay/docker", "", 0},
+		"unknown":                 {"try zfs /srv/memory/docker", "zfs: not a storage driver that can be tried\n", 1},
+		"fuse without its device": {"try fuse-overlayfs /srv/memory/docker", "fuse-overlayfs: not installed\n", 1},
+	} {
+		out, code := r.Run("sh /guest/files/storage-driver " + c.command)
+		if code != c.code || !strings.Contains(out, c.want) {
+			t.Errorf("%s: got %d, %q, want %d, %q", name, code, out, c.code, c.want)
+		}
+	}
+	r.Stub("fuse-overlayfs", "exit 0")
+	if out, code := r.Run("sh /guest/files/storage-driver try fuse-overlayfs /srv/memory/docker"); code != 1 || out != "fuse-overlayfs: /dev/fuse cannot be opened\n" {
+		t.Errorf("no device: got %d, %q", code, out)
+	}
+	if left := r.Must("ls -A /srv/memory/docker /srv/overlay/docker | grep dayfly; grep dayfly-probe /proc/mounts; true"); left != "" {
+		t.Errorf("left behind: %s", left)
+	}
+}
+
+func TestCloneOnOtherStorageGetsAnotherDriver(t *testing.T) {
+	r := guestRoot(t)
+	r.Must("mkdir -p /srv/memory /srv/overlay && mount -t tmpfs memory /srv/memory")
+	config := func(driver, data string) string {
+		return `{"storage-driver":"` + driver + `","data-root":"` + data + `","log-driver":"json-file"}`
+	}
+	for name, c := range map[string]struct {
+		before, after string
+		code          int
+	}{
+		"works":      {config("overlay2", "/srv/memory"), config("overlay2", "/srv/memory"), 0},
+		"vfs stays":  {config("vfs", "/srv/memory"), config("vfs", "/srv/memory"), 0},
+		"changed":    {config("fuse-overlayfs", "/srv/memory"), config("overlay2", "/srv/memory"), 0},
+		"none works": {config("overlay2", "/srv/overlay"), config("overlay2", "/srv/overlay"), 1},
+		"no driver":  {`{}`, `{}`, 0},
+	} {
+		r.Write("/etc/docker/daemon.json", c.before, 0o644)
+		out, code := r.Run("sh /guest/files/storage-driver settle")
+		if got := r.Must("jq -c . /etc/docker/daemon.json"); got != c.after || code != c.code {
+			t.Errorf("%s: got %d, %s, want %d, %s; said %s", name, code, got, c.code, c.after, out)
+		}
+	}
+}
