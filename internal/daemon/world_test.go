@@ -49,8 +49,8 @@ type play struct {
 	w      *sim.World
 	token  string
 	dir    string
-	pools  string // text of the pool files
 	logs   *logs
+	level  slog.Level // of the log
 	rev    int
 	last   int           // VMID of the range; lastVMID if 0
 	names  *rand.ChaCha8 // what runners' names are made of
@@ -93,7 +93,7 @@ pool "linux" {
 // newPlay sets a world up: the recommended footprint, one template, and the
 // organisation acme with two repositories. It must be called in a bubble.
 func newPlay(t *testing.T, cfg sim.Config, poolFiles string) *play {
-	p := &play{t: t, dir: scratch(t), logs: &logs{}, names: rand.NewChaCha8([32]byte{byte(cfg.Seed)})}
+	p := &play{t: t, dir: scratch(t), logs: &logs{}, level: slog.LevelDebug, names: rand.NewChaCha8([32]byte{byte(cfg.Seed)})}
 	cfg.JobTimeout = func(string) time.Duration { return jobTimeout }
 	cfg.Hub.Webhook = hub.Webhook{URL: "http://dayfly.test/webhook", Secret: webhookSecret, Transport: stage.Transport{Handler: p}}
 	p.w = sim.New(cfg)
@@ -231,7 +231,7 @@ func (f fence) RoundTrip(r *http.Request) (*http.Response, error) {
 func (p *play) start() {
 	p.t.Helper()
 	l := &life{done: make(chan error, 1)}
-	log := slog.New(slog.NewTextHandler(p.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := slog.New(slog.NewTextHandler(p.logs, &slog.HandlerOptions{Level: p.level}))
 	px, err := proxmox.New(proxmox.Config{
 		URL: "https://pve.test:8006", Token: fleet.NewSecret(p.token), Transport: fence{p, l, stage.Transport{Handler: p.w.ProxmoxAPI()}},
 		TemplatePool: pve.LabTemplates, RunnerPool: pve.LabRunners, First: firstVMID, Last: fleet.VMID(cmp.Or(p.last, lastVMID)),
