@@ -297,3 +297,32 @@ func TestQuotaThatRunsOutStopsThePollsOfItsScopeOnly(t *testing.T) {
 		p.succeeded(id)
 	})
 }
+
+// TestDeliveryFetchedBeforeAFailureCounts has two deliveries fail, and GitHub
+// gives the payload of the first job's only.
+func TestDeliveryFetchedBeforeAFailureCounts(t *testing.T) {
+	story(t, usual, one(2), func(p *play) {
+		fetched := map[string]bool{}
+		p.govern(func(r *http.Request) fate {
+			_, id, payload := strings.Cut(r.URL.Path, "/app/hook/deliveries/")
+			if payload && len(fetched) < 2 { // that of the installation, before the start, is one
+				fetched[id] = true
+			}
+			if payload && !fetched[id] || strings.HasSuffix(r.URL.Path, "/actions/runs") {
+				return refuse
+			}
+			return arrive
+		})
+		p.w.GitHub.NextWebhook(hub.Fail, hub.Fail)
+		first := p.job("acme/app", 10*time.Second)
+		time.Sleep(time.Second)
+		second := p.job("acme/lib", 10*time.Second)
+		p.began(first, 7*time.Minute)
+		if !p.look(second).Started.IsZero() {
+			p.t.Fatal("the second delivery came through: the story tells nothing")
+		}
+		p.govern(nil)
+		p.served(7 * time.Minute)
+		p.succeeded(first, second)
+	})
+}
