@@ -388,6 +388,139 @@ build {
 	w.count(1, 0)
 }
 
+// attachScript stands for lxc-attach: the container is this machine, so that
+// nothing is sealed and files go below a folder of the test.
+const attachScript = `#!/bin/sh
+shift 4
+exec /usr/bin/env -i "$@"
+`
+
+// local makes a world whose node is this machine, with an lxc-attach.
+func local(t *testing.T) *world {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("the communicator pct is local only for root; run the test as root")
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "lxc-attach"), []byte(attachScript), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	return newWorld(t, pve.Config{Nodes: []string{host}})
+}
+
+func TestProvisionersThroughTheNode(t *testing.T) {
+	w := local(t)
+	data := make([]byte, 100_000)
+	for i := range data {
+		data[i] = byte(i * 7)
+	}
+	if err := os.MkdirAll(filepath.Join(w.dir, "up/sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, mode := range map[string]os.FileMode{"up/data": 0o640, "up/sub/run.sh": 0o755} {
+		if err := os.WriteFile(filepath.Join(w.dir, name), data, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	guest := t.TempDir()
+	w.write(w.source("one", `
+  communicator = "pct"
+  seal         = false
+  smoke_test {
+    commands = ["test $(id -u) = 0"]
+  }
+`), strings.ReplaceAll(`
+build {
+  sources = ["source.dayfly-lxc.one"]
+  provisioner "shell" {
+    environment_vars = ["WORDS=two words"]
+    inline           = ["printf '%s' \"$WORDS\" >GUEST/words", "cat >GUEST/stdin"]
+    remote_folder    = "GUEST"
+  }
+  provisioner "shell" {
+    inline           = ["exit 5"]
+    valid_exit_codes = [5]
+    remote_folder    = "GUEST"
+  }
+  provisioner "file" {
+    source      = "up"
+    destination = "GUEST/"
+  }
+  provisioner "file" {
+    source      = "up/"
+    destination = "GUEST/contents"
+  }
+  provisioner "file" {
+    direction   = "download"
+    source      = "GUEST/up/"
+    destination = "down"
+  }
+  provisioner "file" {
+    direction   = "download"
+    source      = "GUEST/up/data"
+    destination = "data"
+  }
+}
+`, "GUEST", guest))
+	out := w.must("build", ".")
+	w.count(1, 0)
+	if got, _ := os.ReadFile(filepath.Join(guest, "words")); string(got) != "two words" {
+		t.Errorf("the script wrote %q\n%s", got, out)
+	}
+	for name, mode := range map[string]os.FileMode{guest + "/up/data": 0o640, guest + "/up/sub/run.sh": 0o755, guest + "/contents/sub/run.sh": 0o755,
+		w.dir + "/down/data": 0o640, w.dir + "/down/sub/run.sh": 0o755, w.dir + "/data": 0} {
+		got, err := os.ReadFile(name)
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%s: %d bytes (%v), want the %d that were sent", name, len(got), err, len(data))
+			continue
+		}
+		if info, err := os.Stat(name); err == nil && mode != 0 && info.Mode() != mode {
+			t.Errorf("%s has mode %v, want %v", name, info.Mode(), mode)
+		}
+	}
+	w.secretFree(out)
+}
+
+func TestSignalsWhileACommandRunsInTheContainer(t *testing.T) {
+	for name, send := range map[string]func(*world, *exec.Cmd){
+		"Ctrl-C":           func(_ *world, cmd *exec.Cmd) { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) },
+		"SIGTERM":          func(_ *world, cmd *exec.Cmd) { _ = cmd.Process.Signal(syscall.SIGTERM) },
+		"packer is killed": func(w *world, cmd *exec.Cmd) { w.kill(w.cores(cmd.Process.Pid)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := local(t)
+			guest := t.TempDir()
+			w.write(w.source("one", `communicator = "pct"`), strings.ReplaceAll(`
+build {
+  sources = ["source.dayfly-lxc.one"]
+  provisioner "shell" {
+    inline        = ["touch GUEST/started", "exec sleep 301"]
+    remote_folder = "GUEST"
+  }
+}
+`, "GUEST", guest))
+			cmd, out := w.packer("build", ".")
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+			w.until("the command", exists(filepath.Join(guest, "started")))
+			send(w, cmd)
+			w.until("the removal of the container", func() bool { r, o := w.ready(); return r+o == 0 })
+			w.until("the end of the plugin", func() bool { return len(w.plugins()) == 0 })
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			if err := cmd.Wait(); err == nil {
+				t.Errorf("packer succeeded:\n%s", out)
+			}
+		})
+	}
+}
+
 // processes are those whose executable suits.
 func processes(suits func(pid int, exe string) bool) []int {
 	var pids []int

@@ -3,6 +3,7 @@ package lxc
 import (
 	"fmt"
 	"log"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
@@ -22,13 +23,27 @@ type Artifact struct {
 }
 
 func (b *build) artifact(state multistep.StateBag) *Artifact {
-	a := &Artifact{Node: b.conf.Node, VMID: b.vmid, Info: b.info, data: state.Get("generated_data")}
+	a := &Artifact{Node: b.conf.Node, VMID: b.vmid, Info: b.info, data: public(state.Get("generated_data"))}
 	for _, m := range b.made {
 		if m.replica > 0 {
 			a.Replicas = append(a.Replicas, fmt.Sprintf("%s/%d", m.node, m.vmid))
 		}
 	}
 	return a
+}
+
+// public drops what provisioners may know and an artifact must not hold, as it
+// may be written anywhere: the password and the keys of the connection, which
+// Packer adds.
+func public(data any) any {
+	all, _ := data.(map[string]any)
+	out := map[string]any{}
+	for _, name := range append(slices.Clone(generated), "ID", "PackerRunUUID", "Host", "Port", "User", "ConnType") {
+		if v, ok := all[name]; ok {
+			out[name] = v
+		}
+	}
+	return out
 }
 
 // BuilderId implements packersdk.Artifact.

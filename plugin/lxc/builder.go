@@ -63,8 +63,7 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 		&communicator.StepConnect{
 			Config:        comm,
 			Host:          sshHost,
-			SSHConfig:     sshConfig(comm),
-			CustomConnect: map[string]multistep.Step{"pct": &stepConnectPct{}},
+			CustomConnect: map[string]multistep.Step{"ssh": &stepConnectSSH{}, "pct": &stepConnectPct{}},
 		},
 		&commonsteps.StepProvision{},
 		&stepSeal{},

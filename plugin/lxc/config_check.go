@@ -13,6 +13,8 @@ import (
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 	"golang.org/x/crypto/ssh"
+
+	"github.com/dayfly-ci/dayfly/plugin/access"
 )
 
 // problems collects what is wrong with a configuration, by field.
@@ -26,7 +28,7 @@ func (p *problems) say(field, format string, args ...any) {
 }
 
 func (p *problems) unless(ok bool, field, format string, args ...any) {
-	if !ok {
+	if !ok && access.Known(args...) {
 		p.say(field, format, args...)
 	}
 }

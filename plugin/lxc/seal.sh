@@ -40,7 +40,7 @@ if [ -n "$key" ] && [ -f /root/.ssh/authorized_keys ]; then
 fi
 
 if command -v apt-get >/dev/null 2>&1; then
-	apt-get -q clean >/dev/null
+	apt-get -q clean >/dev/null 2>&1 || true # the caches go below too
 fi
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/dnf/* /var/cache/apk/*
 
@@ -57,5 +57,7 @@ find /var/log -xdev -type f -exec sh -c 'for f; do : >"$f"; done' sh {} +
 if [ -f /etc/resolv.conf ] && [ ! -L /etc/resolv.conf ]; then
 	: >/etc/resolv.conf
 fi
-find /tmp /var/tmp -xdev -mindepth 1 -maxdepth 1 -exec rm -rf {} +
+for d in /tmp /var/tmp; do
+	[ ! -d "$d" ] || find "$d" -xdev -mindepth 1 -maxdepth 1 -exec rm -rf {} +
+done
 rm -f /root/.bash_history /root/.wget-hsts

@@ -121,27 +121,52 @@ func sshHost(state multistep.StateBag) (string, error) {
 	return b.address, nil
 }
 
-// sshConfig is how Packer's SSH communicator connects. Packer checks no host
-// key; the container's is known here when Proxmox made it a moment ago.
-func sshConfig(comm *communicator.Config) func(multistep.StateBag) (*ssh.ClientConfig, error) {
+// stepConnectSSH is Packer's own, except that the container's host key is
+// checked: it is known when Proxmox made it a moment ago. Packer would go on
+// trying until its timeout has passed, and not say why.
+type stepConnectSSH struct{}
+
+// Run implements multistep.Step.
+func (*stepConnectSSH) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
+	b := of(state)
+	comm := &b.conf.Comm
+	ctx, refuse := context.WithCancelCause(ctx)
+	defer refuse(nil)
 	plain := comm.SSHConfigFunc()
-	return func(state multistep.StateBag) (*ssh.ClientConfig, error) {
+	connect := communicator.StepConnectSSH{Config: comm, Host: sshHost, SSHConfig: func(state multistep.StateBag) (*ssh.ClientConfig, error) {
 		conf, err := plain(state)
-		if err != nil {
-			return nil, err
+		if err == nil && len(b.hostKeys) > 0 {
+			conf.HostKeyCallback = func(_ string, _ net.Addr, key ssh.PublicKey) error {
+				err := b.knows(key)
+				if err != nil {
+					refuse(err)
+				}
+				return err
+			}
 		}
-		if b := of(state); len(b.hostKeys) > 0 {
-			conf.HostKeyCallback = b.knows
-		}
-		return conf, nil
+		return conf, err
+	}}
+	action := connect.Run(ctx, state)
+	if wrong, ok := errors.AsType[*hostKeyError](context.Cause(ctx)); ok {
+		return halt(state, wrong)
 	}
+	return action
 }
 
-// knows refuses a host key that Proxmox has not made. Packer gives up early
-// on errors that speak of authentication.
-func (b *build) knows(_ string, _ net.Addr, key ssh.PublicKey) error {
+// Cleanup implements multistep.Step.
+func (*stepConnectSSH) Cleanup(multistep.StateBag) {}
+
+// hostKeyError is a host key that Proxmox has not made.
+type hostKeyError struct{ got string }
+
+func (e *hostKeyError) Error() string {
+	return fmt.Sprintf("the container's SSH host key %s is none of those that Proxmox made for it: another machine may have its address", e.got)
+}
+
+// knows refuses a host key that Proxmox has not made.
+func (b *build) knows(key ssh.PublicKey) error {
 	if got := ssh.FingerprintSHA256(key); !slices.Contains(b.hostKeys, got) {
-		return fmt.Errorf("cannot authenticate the container: its host key %s is none of those that Proxmox made for it", got)
+		return &hostKeyError{got}
 	}
 	return nil
 }

@@ -199,7 +199,7 @@ func (c *Cluster) unpack(t *task, k *creating) {
 		t.say("Total bytes read: 199577600 (191MiB, 22MiB/s)", "Detected container architecture: amd64")
 		for _, kind := range []string{"ed25519", "rsa", "ecdsa"} {
 			t.say("Creating SSH host key 'ssh_host_"+kind+"_key' - this may take some time ...",
-				"done: SHA256:"+strings.ReplaceAll(c.uuid()+"0000000", "-", "A")+" root@"+hostnameOr(k.opts, k.ct.vmid))
+				"done: "+c.hostKey(a)+" root@"+hostnameOr(k.opts, k.ct.vmid))
 		}
 		c.setUp(k, a)
 		t.warnNesting(k.ct.systemd, k.opts["features"])
@@ -210,6 +210,14 @@ func (c *Cluster) unpack(t *task, k *creating) {
 		}
 		c.joinPool(t, k.ct.vmid, k.pool, done)
 	})
+}
+
+// hostKey is the fingerprint of a host key that was just made.
+func (c *Cluster) hostKey(a *Archive) string {
+	if a.HostKey != "" {
+		return a.HostKey
+	}
+	return "SHA256:" + strings.ReplaceAll(c.uuid()+"0000000", "-", "A")
 }
 
 func hostnameOr(opts map[string]string, vmid int) string {

@@ -29,6 +29,7 @@ type Archive struct {
 	Rootfs  map[string]string
 	OSType  string // debian by default
 	Systemd int    // 257 by default; 0 < n: warns without nesting from 232 on
+	HostKey string // fingerprint of its SSH host keys, for a guest that has a server; random by default
 }
 
 // store is a storage with its volumes.

@@ -1,0 +1,122 @@
+package lxc
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/dayfly-ci/dayfly/internal/sim/pve"
+)
+
+func TestEveryErrorNamesItsField(t *testing.T) {
+	tests := []struct {
+		field string
+		value any
+		want  string
+	}{
+		{"proxmox_url", "ftp://x", "proxmox_url: "},
+		{"proxmox_url", "http://pve:8006/api2/json", "proxmox_url: proxmox URL \"http://pve:8006\": http would show the token"},
+		{"proxmox_url", nil, "proxmox_url: required, also as PROXMOX_URL"},
+		{"username", nil, "username: required, also as PROXMOX_USERNAME"},
+		{"username", "packer", "username: \"packer\": want"},
+		{"username", "packer@pve", "username: \"packer@pve\" names no token"},
+		{"token", nil, "token: required with a username that names a token"},
+		{"tls_ca_file", "/does/not/exist", "tls_ca_file: "},
+		{"tls_fingerprint", "zz", "proxmox_url: fingerprint \"zz\""},
+		{"node", nil, "node: required"},
+		{"node", "a b", "node: \"a b\""},
+		{"pool", "a b", "pool: \"a b\""},
+		{"ostemplate", nil, "ostemplate: give this or source_template"},
+		{"ostemplate", "local:iso/x", "ostemplate: \"local:iso/x\": want STORAGE:vztmpl/FILE"},
+		{"ostemplate_checksum", "md5:1", "ostemplate_checksum: \"md5:1\""},
+		{"ostemplate_checksum", "sha256:" + strings.Repeat("a", 64), "ostemplate_checksum: a base image that is on the node"},
+		{"ostemplate_url", "https://x/y", "ostemplate_checksum: required with ostemplate_url"},
+		{"source_template", map[string]any{"family": "x"}, "ostemplate: give this or source_template, not both"},
+		{"vm_id", 7, "vm_id: 7"},
+		{"vm_id_range", "9-3", "vm_id_range: \"9-3\""},
+		{"vm_name", "under_score", "vm_name: "},
+		{"memory", 1, "memory: 1"},
+		{"swap", -1, "swap: -1"},
+		{"cores", -1, "cores: -1"},
+		{"rootfs", map[string]any{"size": "4G"}, "rootfs.storage: required"},
+		{"rootfs", map[string]any{"storage": "x1", "size": "4 G"}, "rootfs.size: \"4 G\""},
+		{"rootfs", map[string]any{"storage": "x1,ro=1"}, "rootfs.storage: "},
+		{"network_adapters", []map[string]any{{"bridge": "vmbr0,tag=1"}}, "network_adapters[0].bridge: "},
+		{"network_adapters", []map[string]any{{"bridge": "vmbr0", "vlan_tag": "4095"}}, "network_adapters[0].vlan_tag: "},
+		{"network_adapters", []map[string]any{{"bridge": "vmbr0", "ip": "10.0.0.1"}}, "network_adapters[0].ip: "},
+		{"network_adapters", []map[string]any{{"bridge": "vmbr0", "ip6": "x"}}, "network_adapters[0].ip6: "},
+		{"network_adapters", []map[string]any{{"bridge": "vmbr0", "gateway": "x"}}, "network_adapters[0].gateway: "},
+		{"network_adapters", []map[string]any{{"bridge": "vmbr0", "mac_address": "01:00:00:00:00:00"}}, "network_adapters[0].mac_address: "},
+		{"network_adapters", []map[string]any{{"bridge": "vmbr0", "mtu": 1}}, "network_adapters[0].mtu: "},
+		{"network_adapters", []map[string]any{{"bridge": "vmbr0", "rate": "x"}}, "network_adapters[0].rate: "},
+		{"features", map[string]any{"keyctl": true}, "features.keyctl: only root@pam itself may set it, no API token"},
+		{"features", map[string]any{"fuse": true}, "features.fuse: only root@pam"},
+		{"features", map[string]any{"mount": "a,b"}, "features.mount: \"a,b\""},
+		{"devices", []string{"/dev/net/tun"}, "devices[0]: only root@pam"},
+		{"devices", []string{"tun"}, "devices[0]: \"tun\""},
+		{"raw_lxc", []string{"lxc.cap.drop: x"}, "raw_lxc[0]: the API has no such option, only root on the node"},
+		{"raw_lxc", []string{"lxc.a: b\nlxc.c: d"}, "raw_lxc[0]: "},
+		{"template_family", nil, "template_family: "},
+		{"template_version", "a b", "template_version: \"a b\""},
+		{"template_name", "a_b", "template_name: "},
+		{"template_description", "two\nlines", "template_description: "},
+		{"tags", "a;dayfly-x", "tags: \"dayfly-x\""},
+		{"tags", "a:b", "tags: \"a:b\""},
+		{"replicas", 101, "replicas: 101"},
+		{"nodes", []string{"two"}, "nodes: node \"pve\", where it is built, is missing"},
+		{"nodes", []string{"pve", "pve"}, "nodes[1]: \"pve\" is named twice"},
+		{"communicator", "winrm", "communicator: \"winrm\": want ssh, pct or none"},
+		{"communicator", "pct", "communicator: pct needs a shell on node pve"},
+		{"smoke_test", map[string]any{"commands": []string{"true"}}, "smoke_test.commands: need a way into the clone"},
+		{"host_ssh", map[string]any{"password": "x", "host_key_fingerprint": "MD5:x"}, "host_ssh.host_key_fingerprint: "},
+		{"host_ssh", map[string]any{"password": "x", "known_hosts_file": "/does/not/exist"}, "host_ssh.known_hosts_file: "},
+		{"host_ssh", map[string]any{"private_key_file": "/does/not/exist", "host_key_fingerprint": "SHA256:x"}, "host_ssh.private_key_file: "},
+		{"unknown_field", 1, "unknown"},
+	}
+	for _, test := range tests {
+		t.Run(test.want, func(t *testing.T) {
+			w := newWorld(t, pve.Config{})
+			w.set(test.field, test.value)
+			got := errorsOf(t, w.conf)
+			if !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, test.want) }) {
+				t.Errorf("errors are %q, want one with %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestGoodConfigurationHasNoErrors(t *testing.T) {
+	w := newWorld(t, pve.Config{})
+	for _, comm := range []any{"none", "ssh", nil} {
+		w.set("communicator", comm)
+		if got := errorsOf(t, w.conf); got != nil {
+			t.Errorf("communicator %v: %q", comm, got)
+		}
+	}
+}
+
+func TestDangersAreWarnedOf(t *testing.T) {
+	w := newWorld(t, pve.Config{})
+	w.set("unprivileged", false)
+	w.set("features", map[string]any{"nesting": false})
+	_, warnings, err := new(Builder).Prepare(w.conf)
+	if err != nil || len(warnings) != 2 {
+		t.Errorf("warnings are %q (%v), want two", warnings, err)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for size, want := range map[string]string{"16G": "16", "512M": "0.5", "1T": "1024", "8": "8"} {
+		if got := gigabytes(size); got != want {
+			t.Errorf("%s is %s GiB, want %s", size, got, want)
+		}
+	}
+}
+
+func TestHostNames(t *testing.T) {
+	for text, want := range map[string]string{"ubuntu-24.04-2.335.1-1": "ubuntu-24.04-2.335.1-1", "a_b+c": "a-b-c", strings.Repeat("x", 80): strings.Repeat("x", 63)} {
+		if got := hostName(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	}
+}
