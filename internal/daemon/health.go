@@ -62,7 +62,7 @@ func (d *Daemon) checkProxmox(ctx context.Context, c checkup) error {
 	found := map[string]Trouble{}
 	for _, p := range problems {
 		if !p.Advice {
-			found[proxmoxCheck+p.What] = Trouble{What: p.What, Hint: p.Command}
+			found[proxmoxCheck+p.What] = Trouble{What: p.What, Hint: p.Hint()}
 		}
 	}
 	d.inbox.post(func(s *state) { d.checked(s, proxmoxCheck, found) })

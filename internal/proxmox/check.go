@@ -18,16 +18,24 @@ type Problem struct {
 	Path      string // of the missing privilege
 	Privilege string
 	Command   string // that mends it, for root on a node
-	Role      string // the command that makes the role that Command grants
+	Role      string // the command that gives the role of Command the privilege
+	Fix       string // what to do, where no one command does it
 	Advice    bool   // nothing fails for it now
 }
 
-func (p Problem) String() string {
-	s := p.What
-	if p.Command != "" {
-		s += "; hint: " + p.Command
+// Hint is what to do: words, or a line for root's shell on a node.
+func (p Problem) Hint() string {
+	if p.Role != "" {
+		return p.Role + "; " + p.Command
 	}
-	return s
+	return cmp.Or(p.Command, p.Fix)
+}
+
+func (p Problem) String() string {
+	if hint := p.Hint(); hint != "" {
+		return p.What + "; hint: " + hint
+	}
+	return p.What
 }
 
 // role is one of the roles that dayfly's documentation makes.
@@ -94,10 +102,11 @@ func (c *Client) Check(ctx context.Context, pools []fleet.Pool, nodes []string) 
 func checkVersion(v Version) []Problem {
 	switch {
 	case !v.Env():
-		return []Problem{{What: fmt.Sprintf("Proxmox VE %s has no container option env (9.1 has): a JIT config cannot be delivered by env", v)}}
+		return []Problem{{What: fmt.Sprintf("Proxmox VE %s has no container option env: a JIT config cannot be delivered by env", v),
+			Fix: "upgrade the nodes to Proxmox VE 9.1 or later"}}
 	case !v.SafeEnv():
-		return []Problem{{Advice: true, What: fmt.Sprintf("Proxmox VE %s may take a newline in env, which makes a token that sets options as good as root; "+
-			"hint: run \"apt update && apt install pve-container\" and see that it is 6.1.8 or later", v)}}
+		return []Problem{{Advice: true, What: fmt.Sprintf("Proxmox VE %s may take a newline in env, which makes a token that sets options as good as root", v),
+			Fix: "run \"apt update && apt install pve-container\" and see that it is 6.1.8 or later"}}
 	}
 	return nil
 }
@@ -141,7 +150,7 @@ func (c *Client) checkNode(ctx context.Context, node string, pools []fleet.Pool)
 		problems = append(problems, Problem{Advice: true, What: fmt.Sprintf("template %d (%s) on node %s is not used: %s", u.VMID, u.Name, node, u.Why)})
 	}
 	for _, f := range l.Foreign {
-		problems = append(problems, Problem{What: fmt.Sprintf("container %d (%s) on node %s is left alone: %s", f.VMID, f.Name, node, f.Why)})
+		problems = append(problems, Problem{What: fmt.Sprintf("container %d (%s) on node %s is left alone: %s", f.VMID, f.Name, node, f.Why), Fix: foreignFix})
 	}
 	for _, t := range l.Templates {
 		users := usersOf(pools, t)
@@ -182,6 +191,9 @@ func usersOf(pools []fleet.Pool, t fleet.Template) []fleet.Pool {
 	}
 	return users
 }
+
+// foreignFix is for a guest in our range that does not prove to be ours.
+const foreignFix = "give proxmox.vmids a range that nothing else uses; if this dayfly made it, bring back the instance.key it was made with, or destroy it by hand"
 
 // zone is the path on which SDN.Use is asked: that of the VLAN on the bridge,
 // and of nothing above it (pve-guest-common, GuestHelpers.pm). A vnet's zone
@@ -251,15 +263,18 @@ func (c *Client) has(ctx context.Context, n need, all map[string]map[string]bool
 }
 
 // lacking is the problem of a missing privilege. Both user and token need the
-// entry: a token has what both have.
+// entry: a token has what both have. Effective privileges do not tell whether
+// the entry is missing, or the role, or the privilege in the role: the commands
+// together mend all three, and say no more than that it was there already.
 func (c *Client) lacking(n need) Problem {
 	return Problem{
 		What:      fmt.Sprintf("token %s has no %s on %s (%s)", c.tokenID, n.priv, n.path, n.why),
 		Path:      n.path,
 		Privilege: n.priv,
 		Command:   fmt.Sprintf("pveum acl modify %s --users '%s' --tokens '%s' --roles %s", n.path, c.user, c.tokenID, n.role.name),
-		Role:      fmt.Sprintf("pveum role add %s --privs %s", n.role.name, strings.Join(n.role.privs, ",")),
-		Advice:    n.advice,
+		Role: fmt.Sprintf("pveum role modify %s --append 1 --privs %s || pveum role add %[1]s --privs %[3]s",
+			n.role.name, n.priv, strings.Join(n.role.privs, ",")),
+		Advice: n.advice,
 	}
 }
 
@@ -309,8 +324,8 @@ func (c *Client) checkRange(ctx context.Context, nodes []string) ([]Problem, err
 		id := fleet.VMID(g.VMID)
 		looked := g.Type == "lxc" && slices.Contains(nodes, string(g.Node))
 		if c.inRange(id) == nil && !runners[id] && !looked {
-			problems = append(problems, Problem{What: fmt.Sprintf("VMID %d (%s %s on node %s) is in the range %d to %d but not in resource pool %s; hint: choose a range that nothing else uses",
-				id, g.Type, g.Name, g.Node, c.conf.First, c.conf.Last, c.conf.RunnerPool)})
+			problems = append(problems, Problem{What: fmt.Sprintf("VMID %d (%s %s on node %s) is in the range %d to %d but not in resource pool %s",
+				id, g.Type, g.Name, g.Node, c.conf.First, c.conf.Last, c.conf.RunnerPool), Fix: foreignFix})
 		}
 	}
 	return problems, nil

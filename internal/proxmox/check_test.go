@@ -75,7 +75,8 @@ func TestCheckNamesEachMissingPrivilege(t *testing.T) {
 			if p.Path != c.want.Path || p.Privilege != c.want.Privilege || p.Command != c.want.Command || p.Advice {
 				t.Errorf("without %s: got %+v, want %+v", c.revoke, p, c.want)
 			}
-			if !strings.Contains(p.Role, c.revoke) || !strings.HasPrefix(p.Role, "pveum role add "+c.role) || !strings.Contains(p.String(), c.want.Command) {
+			if !strings.HasPrefix(p.Role, "pveum role modify "+c.role+" --append 1 --privs "+c.revoke+" || pveum role add "+c.role+" --privs ") ||
+				p.Hint() != p.Role+"; "+p.Command || p.String() != p.What+"; hint: "+p.Hint() {
 				t.Errorf("without %s: role command %q, text %q", c.revoke, p.Role, p)
 			}
 		})
@@ -135,9 +136,9 @@ func TestCheckSeesWhatIsWrongAround(t *testing.T) {
 		want    string
 		advice  bool
 	}{
-		"no env":            {"8.4.21", func(*world) {}, "Proxmox VE 8.4.21 has no container option env", false},
+		"no env":            {"8.4.21", func(*world) {}, "Proxmox VE 8.4.21 has no container option env: a JIT config cannot be delivered by env; hint: upgrade", false},
 		"no resource pool":  {"", func(w *world) { w.client.conf.RunnerPool = "nope" }, "there is no resource pool nope; hint: pveum pool add nope", false},
-		"foreign in range":  {"", func(w *world) { w.foreign("") }, "container 20500 (mail) on node pve is left alone: not in resource pool dayfly-runners", false},
+		"foreign in range":  {"", func(w *world) { w.foreign("") }, "container 20500 (mail) on node pve is left alone: not in resource pool dayfly-runners; hint: " + foreignFix, false},
 		"unmarked in range": {"", func(w *world) { w.foreign(pve.LabRunners) }, `container 20500 (mail) on node pve is left alone: no line "dayfly-runner:"`, false},
 		"slow storage": {"", func(w *world) { w.addTemplate(9005, "nas", "2.335.1-1", nil) },
 			"template 9005 (ubuntu-24.04@2.335.1-1) on node pve is on storage nas, which makes no linked clones", true},
