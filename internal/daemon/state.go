@@ -19,6 +19,7 @@ type state struct {
 
 	runners  map[string]*runner // by name; changed by add and drop only
 	ordered  []*runner          // the same, sorted; nil: to be made anew
+	laid     []fleet.Runner     // what observed laid out last
 	nodes    map[string]*node
 	evidence map[fleet.Scope]fleet.Evidence
 	cooling  map[fleet.VMID]time.Time // when a VMID was last in use
@@ -35,6 +36,7 @@ type runner struct {
 	gone     time.Time // since when nothing of it is seen
 	free     bool      // its VMID is seen to be free
 	dud      bool      // it counts as a failed launch of its pool
+	absent   bool      // it counts as ended because a listing left it out
 }
 
 func newState() state {
@@ -45,14 +47,17 @@ func newState() state {
 	}
 }
 
-// observed lays out the state for the plan.
+// observed lays out the state for the plan. The runners are good until the next
+// call: there is one at every turn of the loop, and after a busy minute they
+// are hundreds.
 func (d *Daemon) observed() fleet.Observed {
 	s := &d.state
 	o := fleet.Observed{Jobs: d.cfg.Journal.OpenJobs(), Evidence: s.evidence}
-	o.Runners = make([]fleet.Runner, 0, len(s.runners))
+	s.laid = s.laid[:0]
 	for _, r := range s.inOrder() {
-		o.Runners = append(o.Runners, r.Runner)
+		s.laid = append(s.laid, r.Runner)
 	}
+	o.Runners = s.laid
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
 		n := s.nodes[name]
 		o.Nodes = append(o.Nodes, fleet.Node{Name: name, Online: n.observed()})
