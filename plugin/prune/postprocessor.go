@@ -81,7 +81,11 @@ func (p *PostProcessor) Configure(raws ...any) error {
 	c.KeepReleases = cmp.Or(c.KeepReleases, 3)
 	c.Timeout = cmp.Or(c.Timeout, 15*time.Minute)
 	errs := c.Proxmox.Check()
-	say := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	say := func(format string, args ...any) {
+		if access.Known(args...) {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
 	switch {
 	case c.PoolsDirectory == "" && c.Repository.Repository == "":
 		say("repository: give this or pools_directory: versions that pools pin are never removed")

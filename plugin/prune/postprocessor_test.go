@@ -283,7 +283,7 @@ func TestNothingIsRemovedInTheDark(t *testing.T) {
 		"pool files gone": {func(w *lab) { w.conf["pools_directory"] = "/does/not/exist" }, "/does/not/exist"},
 		"runners unseen": {func(w *lab) {
 			w.sim.RevokeACL("/pool/"+pve.LabRunners, "DayflyPrune", "packer@pve", w.conf["username"].(string))
-		}, "has no VM.Audit on /pool/dayfly-runners (to see which templates have clones); hint: pveum acl modify"},
+		}, "has no VM.Audit on /pool/dayfly-runners (to see which templates have clones); hint: pveum "},
 		"token wrong": {func(w *lab) { w.conf["token"] = "canary" }, "prune templates of the family ubuntu-24.04: "},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,6 +20,8 @@ import (
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/dayfly-ci/dayfly/plugin/access"
 )
 
 // Config is the configuration of the data source.
@@ -111,7 +113,11 @@ func (d *Datasource) Configure(raws ...any) error {
 
 func (c *Config) check() error {
 	var errs []error
-	say := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	say := func(format string, args ...any) {
+		if access.Known(args...) {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
 	c.SHA256 = strings.ToLower(strings.TrimPrefix(c.SHA256, "sha256:"))
 	if c.Version != latest && !ValidVersion(c.Version) {
 		say("version: %q: want a version like %s, or %s", c.Version, Version, latest)

@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
 
+	"github.com/dayfly-ci/dayfly/plugin/access"
 	"github.com/dayfly-ci/dayfly/plugin/release"
 )
 
@@ -156,7 +157,7 @@ func (c *Config) defaults() {
 type problems []error
 
 func (p *problems) unless(ok bool, field, format string, args ...any) {
-	if !ok {
+	if !ok && access.Known(args...) {
 		*p = append(*p, fmt.Errorf(field+": "+format, args...))
 	}
 }
@@ -174,7 +175,7 @@ func (p *problems) runner(c *Config) {
 	}
 	p.unless(c.URL == "" || c.File == "", "file", "give this or url")
 	p.unless(c.URL == "" || plainURL(c.URL), "url", "%q: want an http or https URL without credentials", c.URL)
-	if c.File != "" {
+	if c.File != "" && access.Known(c.File) {
 		info, err := os.Stat(c.File)
 		p.unless(err == nil && info.Mode().IsRegular(), "file", "%q is no file that can be read", c.File)
 	}

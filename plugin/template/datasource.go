@@ -119,7 +119,11 @@ func (d *Datasource) Configure(raws ...any) error {
 	c.BaseVersion = cmp.Or(c.BaseVersion, release.Version)
 	c.Timeout = cmp.Or(c.Timeout, time.Minute)
 	errs := c.Check()
-	say := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	say := func(format string, args ...any) {
+		if access.Known(args...) {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
 	if !familyForm.MatchString(c.Family) {
 		say("family: %q: want 1 to 64 letters, digits and _.-", c.Family)
 	}
