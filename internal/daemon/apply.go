@@ -65,6 +65,12 @@ func (d *Daemon) contained(r *runner, c proxmox.Container) {
 		}
 		return
 	}
+	if r.absent && c.State == fleet.Running {
+		// A listing had left it out, and it never ended: a job may run in it.
+		r.Ended, r.Cause = time.Time{}, ""
+		d.later.Save(r.Runner)
+	}
+	r.absent = false
 	if r.Cloned.IsZero() {
 		r.Cloned = now
 	}
@@ -104,6 +110,7 @@ func (d *Daemon) vanished(r *runner) {
 	case was == fleet.Absent && r.Spent.IsZero() && r.Ended.IsZero() && !r.Cloned.IsZero():
 		spent("its container is gone")(r)
 	case was != fleet.Absent && !r.Launched.IsZero() && r.Spent.IsZero():
+		r.absent = r.Ended.IsZero()
 		d.poweredOff(r, was)
 	case was != fleet.Absent:
 		spent("its container is gone")(r)

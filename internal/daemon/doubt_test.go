@@ -119,12 +119,15 @@ func TestListingThatAnActionOvertookSaysNothing(t *testing.T) {
 			return arrive
 		})
 		for range 6 {
-			ids = append(ids, p.job("acme/app", time.Minute))
+			ids = append(ids, p.job("acme/app", 5*time.Minute))
 			time.Sleep(17 * time.Second)
 		}
-		p.served(15 * time.Minute)
+		p.served(25 * time.Minute)
 		p.succeeded(ids...)
 		p.made(6, 6)
+		if strings.Contains(p.logs.String(), `what=exited detail="was running"`) {
+			p.t.Error("a container that ran was taken for gone")
+		}
 	})
 }
 

@@ -155,3 +155,29 @@ func TestBusyFlagCountsWhateverIsUnderWay(t *testing.T) {
 		t.Errorf("the registration is %s though an action is under way", r.Registration)
 	}
 }
+
+// A listing without a container that runs is a mistake, whoever made it. When
+// the next one shows it, a job may still run in it.
+func TestContainerThatAListingLeftOutIsNotOver(t *testing.T) {
+	d := still(t)
+	s := &d.state
+	d.nodesSeen(s, []fleet.Node{{Name: "a", Online: true}})
+	now := time.Now()
+	s.add(&runner{Runner: fleet.Runner{
+		Name: "r", Node: "a", VMID: 100, Container: fleet.Running, Cloned: now, Launched: now, Started: now, Listened: now, Took: now, Job: 7,
+	}})
+	d.listed(s, proxmox.Listing{Node: "a", AsOf: now.Add(time.Second)})
+	if r := s.runners["r"]; r.Phase() != fleet.Gone {
+		t.Fatalf("left out, the runner is %s, want it gone", r.Phase())
+	}
+	seen := []proxmox.Container{{Node: "a", VMID: 100, Name: "r", State: fleet.Running, Launched: true}}
+	d.listed(s, proxmox.Listing{Node: "a", AsOf: now.Add(2 * time.Second), Owned: seen})
+	if r := s.runners["r"]; r.Phase() != fleet.Busy || r.Cause != "" {
+		t.Errorf("seen again, the runner is %s (%s), want it busy", r.Phase(), r.Cause)
+	}
+	d.ended(s.runners["r"], now)
+	d.listed(s, proxmox.Listing{Node: "a", AsOf: now.Add(3 * time.Second), Owned: seen})
+	if r := s.runners["r"]; r.Phase() != fleet.Done {
+		t.Errorf("its job over, the runner is %s, want it done", r.Phase())
+	}
+}
