@@ -2,6 +2,7 @@ package lxc
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"log"
 	"os"
@@ -76,14 +77,23 @@ func (c *Config) commit(ctx context.Context) string {
 }
 
 // thisProcess names this process so that a later build on the same machine can
-// tell whether it still runs: host, process id, and when it was started, as
+// tell whether it still runs: machine, process id, and when it was started, as
 // process ids are used again.
 func thisProcess() string {
+	return fmt.Sprintf("%s:%d:%s", machine(), os.Getpid(), startOf(os.Getpid()))
+}
+
+// machine names what process ids mean something in: the host since it was
+// booted, and the container on it. Host names are not unique.
+func machine() string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
-	return fmt.Sprintf("%s:%d:%s", strings.ReplaceAll(host, ":", "_"), os.Getpid(), startOf(os.Getpid()))
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	space, _ := os.Readlink("/proc/self/ns/pid")
+	sum := sha256.Sum256(append(boot, space...))
+	return fmt.Sprintf("%s/%x", strings.ReplaceAll(host, ":", "_"), sum[:6])
 }
 
 // startOf is when a process was started, in ticks since boot; nothing where
@@ -108,8 +118,8 @@ func dead(info proxmox.TemplateInfo, age time.Duration) bool {
 	if time.Since(info.Started) > age {
 		return true
 	}
-	mine, parts := strings.Split(thisProcess(), ":"), strings.Split(info.By, ":")
-	if len(parts) != 3 || parts[0] != mine[0] || parts[2] == "" || mine[2] == "" {
+	parts := strings.Split(info.By, ":")
+	if len(parts) != 3 || parts[0] != machine() || parts[2] == "" || startOf(os.Getpid()) == "" {
 		return false
 	}
 	var pid int
