@@ -127,8 +127,8 @@ func (c *Client) runJobs(ctx context.Context, owner, name string, run int64) ([]
 func fleetJob(j *github.WorkflowJob, repo string) (fleet.Job, error) {
 	status, ok := fleet.ParseStatus(j.GetStatus())
 	switch {
-	case j.GetID() == 0:
-		return fleet.Job{}, fmt.Errorf("workflow_job.id: missing: %w", ErrMalformed)
+	case j.GetID() <= 0:
+		return fleet.Job{}, fmt.Errorf("workflow_job.id: missing, or not positive: %w", ErrMalformed)
 	case !ok:
 		return fleet.Job{}, fmt.Errorf("workflow_job.status: unknown word %q: %w", clean(j.GetStatus(), ""), ErrMalformed)
 	}

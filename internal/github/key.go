@@ -62,20 +62,31 @@ func (a appKey) drop(text string) {
 	}
 }
 
-// parseKey reads the PEM file that GitHub lets the App's owner download:
+// CheckKey says what is wrong with an App's private key, and what is wanted.
+func CheckKey(s fleet.Secret) error {
+	if _, err := readKey(s); err != nil {
+		return fmt.Errorf(`found %w: want the App's private key as downloaded from GitHub, which begins with "-----BEGIN RSA PRIVATE KEY-----"`, err)
+	}
+	return nil
+}
+
+func parseKey(s fleet.Secret) (*rsa.PrivateKey, error) {
+	if err := CheckKey(s); err != nil {
+		return nil, fmt.Errorf("app key: %w: %w", err, fleet.ErrInvalid)
+	}
+	return readKey(s)
+}
+
+// readKey reads the PEM file that GitHub lets the App's owner download:
 // PKCS #1; PKCS #8 is what openssl makes of it. Errors say what was found,
 // never any of the content.
-func parseKey(s fleet.Secret) (*rsa.PrivateKey, error) {
-	const want = `want the App's private key as downloaded from GitHub, which begins with "-----BEGIN RSA PRIVATE KEY-----"`
-	fail := func(found string) (*rsa.PrivateKey, error) {
-		return nil, fmt.Errorf("app key: found %s: %s: %w", found, want, fleet.ErrInvalid)
-	}
+func readKey(s fleet.Secret) (*rsa.PrivateKey, error) {
 	if s.Empty() {
-		return fail("nothing")
+		return nil, errors.New("nothing")
 	}
 	block, _ := pem.Decode([]byte(s.Reveal()))
 	if block == nil {
-		return fail("no PEM block")
+		return nil, errors.New("no PEM block")
 	}
 	var parsed any
 	var err error
@@ -85,14 +96,14 @@ func parseKey(s fleet.Secret) (*rsa.PrivateKey, error) {
 	case "PRIVATE KEY":
 		parsed, err = x509.ParsePKCS8PrivateKey(block.Bytes)
 	default:
-		return fail(fmt.Sprintf("a PEM block %q", block.Type))
+		return nil, fmt.Errorf("a PEM block %q", block.Type)
 	}
 	if err != nil {
-		return fail(fmt.Sprintf("a damaged PEM block %q", block.Type))
+		return nil, fmt.Errorf("a damaged PEM block %q", block.Type)
 	}
 	key, ok := parsed.(*rsa.PrivateKey)
 	if !ok {
-		return fail(fmt.Sprintf("a key of type %T", parsed))
+		return nil, fmt.Errorf("a key of type %T", parsed)
 	}
 	return key, nil
 }

@@ -210,6 +210,7 @@ func TestMalformedWebhooksAreNamed(t *testing.T) {
 		{"a list", "push", `[]`, "push: want an object, found array"},
 		{"no job", "workflow_job", `{"repository":{"full_name":"a/b"}}`, "workflow_job: missing"},
 		{"null job", "workflow_job", `{"repository":{"full_name":"a/b"},"workflow_job":null}`, "workflow_job.id: missing"},
+		{"negative id", "workflow_job", `{"repository":{"full_name":"a/b"},"workflow_job":{"id":-5,"status":"queued"}}`, "workflow_job.id: missing, or not positive"},
 		{"no repository", "workflow_job", `{"workflow_job":{"id":1,"status":"queued"}}`, "repository.full_name: missing"},
 		{"job of a wrong type", "workflow_job", `{"repository":{"full_name":"a/b"},"workflow_job":{"labels":"x"}}`, "workflow_job: labels: want slice, found string"},
 		{"wrong time", "workflow_job", `{"repository":{"full_name":"a/b"},"workflow_job":{"created_at":"x"}}`, "workflow_job: parsing time"},
