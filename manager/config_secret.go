@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/github"
 )
 
 // secret is one secret of the configuration: in a file of its own, or in a
@@ -184,9 +185,8 @@ func checkToken(text string) error {
 }
 
 func checkKey(text string) error {
-	block, _ := pem.Decode([]byte(text))
-	if block == nil || !strings.HasSuffix(block.Type, "PRIVATE KEY") {
-		return secretError{"Not a private key", `holds no private key: want the .pem file that GitHub gives when a key is made on the App's settings page.`}
+	if err := github.CheckKey(fleet.NewSecret(text)); err != nil {
+		return secretError{"Not a private key", fmt.Sprintf("holds no private key of an App: %v.", err)}
 	}
 	return nil
 }

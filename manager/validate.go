@@ -3,10 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,8 +17,8 @@ func (p *program) validateCommand() *cobra.Command {
 	cmd := p.reads(&cobra.Command{
 		Use:   "validate [DIR|FILE]...",
 		Short: "check pool files, or the daemon's configuration",
-		Long: `Check pool files without a daemon: the *.hcl files of each DIR and each FILE,
-together as one configuration; the current folder when none is named.
+		Long: `Check pool files without a daemon: the *.hcl files of each DIR and below, and
+each FILE, together as one configuration; the current folder when none is named.
 
 With --config, check the daemon's configuration instead, and the files it
 names. Credentials of systemd are only there in the service: here, only their
@@ -98,41 +96,26 @@ func (p *program) verdict(what string, n int, err error) error {
 func poolFiles(paths []string) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for _, path := range paths {
-		names := []string{path}
 		info, err := os.Stat(path)
 		if err != nil {
 			return nil, fmt.Errorf("read pool files: %w", err)
 		}
-		if info.IsDir() {
-			if names, err = hclFiles(path); err != nil {
+		if !info.IsDir() {
+			if files[path], err = os.ReadFile(path); err != nil {
 				return nil, fmt.Errorf("read pool files: %w", err)
 			}
+			continue
 		}
-		for _, name := range names {
-			text, err := os.ReadFile(name)
-			if err != nil {
-				return nil, fmt.Errorf("read pool files: %w", err)
-			}
-			files[name] = text
+		found, err := pools.Files(path)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) == 0 {
+			return nil, fmt.Errorf("read pool files: %s has no *.hcl files", path)
+		}
+		for name, text := range found {
+			files[filepath.Join(path, name)] = text
 		}
 	}
 	return files, nil
-}
-
-// hclFiles lists the pool files directly in a folder.
-func hclFiles(dir string) ([]string, error) {
-	names, err := filepath.Glob(filepath.Join(escape(dir), "*.hcl"))
-	names = slices.DeleteFunc(names, func(name string) bool {
-		info, err := os.Stat(name)
-		return err == nil && info.IsDir()
-	})
-	if err == nil && len(names) == 0 {
-		err = &fs.PathError{Op: "read", Path: dir, Err: errors.New("no *.hcl files")}
-	}
-	return names, err
-}
-
-// escape makes a path match itself in filepath.Glob.
-func escape(path string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }

@@ -34,23 +34,9 @@ func (d dir) String() string { return "directory " + string(d) }
 // Load implements Source. A directory has no history: a file that is being
 // written while it is read is read again at the next Load.
 func (d dir) Load(ctx context.Context, known string) (Set, error) {
-	root, err := os.OpenRoot(string(d))
-	if err != nil {
-		return Set{}, fmt.Errorf("read pool files: %w", kindOfFile(err))
-	}
-	defer root.Close()
-	pick := picker{files: map[string][]byte{}}
-	err = fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return err
-		}
-		return pick.entry(root, name, e)
-	})
+	pick, err := d.pick(ctx)
 	if err != nil && !errors.Is(err, errTooMuch) {
-		return Set{}, fmt.Errorf("read pool files in %s: %w", d, kindOfFile(err))
+		return Set{}, err
 	}
 	revision := "dir:" + pick.hash()
 	if revision == known {
@@ -60,6 +46,42 @@ func (d dir) Load(ctx context.Context, known string) (Set, error) {
 		return Set{}, refused(revision, "Too many files", "%s has more than %d entries or %d pool files.", d, maxEntries, maxFiles)
 	}
 	return newSet(revision, pick.files, pick.notes...)
+}
+
+// Files reads what Dir would read of a directory, for Parse; names are as in
+// the directory.
+func Files(path string) (map[string][]byte, error) {
+	pick, err := dir(path).pick(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	return pick.files, nil
+}
+
+// pick walks the directory.
+func (d dir) pick(ctx context.Context) (*picker, error) {
+	root, err := os.OpenRoot(string(d))
+	if err != nil {
+		return nil, fmt.Errorf("read pool files: %w", kindOfFile(err))
+	}
+	defer root.Close()
+	pick := &picker{files: map[string][]byte{}}
+	err = fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		return pick.entry(root, name, e)
+	})
+	switch {
+	case errors.Is(err, errTooMuch):
+		return pick, fmt.Errorf("read pool files in %s: %w", d, err)
+	case err != nil:
+		return pick, fmt.Errorf("read pool files in %s: %w", d, kindOfFile(err))
+	}
+	return pick, nil
 }
 
 // kindOfFile gives an error of the file system one of fleet's kinds.
