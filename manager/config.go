@@ -103,7 +103,7 @@ const maxConfig = 64 << 10
 func readConfig(path string) (*config, *diagnostics, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, nil, hinted{fmt.Errorf("read configuration: %w", err), "name the file with --config; README shows one to begin with"}
+		return nil, nil, hinted{fmt.Errorf("read configuration: %w", err), "name the file with --config; scripts/dayfly.hcl is one to begin with"}
 	}
 	if info.Size() > maxConfig {
 		return nil, nil, fmt.Errorf("read configuration %s: %d bytes, at most %d", path, info.Size(), maxConfig)

@@ -65,7 +65,12 @@ func listenAdmin(path string) (net.Listener, error) {
 		c.Close()
 		return nil, hinted{fmt.Errorf("listen on %s: a daemon answers there", path), "give this one its own daemon.admin_socket"}
 	}
-	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == os.ModeSocket {
+	info, err := os.Lstat(path)
+	switch {
+	case err != nil: // nothing there
+	case info.Mode().Type() != os.ModeSocket:
+		return nil, hinted{fmt.Errorf("listen on %s: what is there is no socket", path), "remove it, or set daemon.admin_socket to another path"}
+	default:
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("replace admin socket: %w", err)
 		}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
@@ -46,17 +47,25 @@ func (c *config) open(ctx context.Context, log *slog.Logger) (p *parts, err erro
 		return p, hinted{err, `stop the other one first ("systemctl stop dayfly"), or give this one its own daemon.state_dir`}
 	}
 	if err != nil {
-		return p, err
+		return p, roomFor(dir, err)
 	}
 	key, err := instanceKey(filepath.Join(dir, "instance.key"))
 	if err != nil {
-		return p, err
+		return p, roomFor(dir, err)
 	}
 	if p.daemon, p.source, err = c.assemble(p.journal, key, log); err != nil {
 		return p, err
 	}
 	p.public, p.admin, err = listen(c.Daemon.Listen, c.Daemon.AdminSocket)
 	return p, err
+}
+
+// roomFor says where to free space, if that is what err wants.
+func roomFor(dir string, err error) error {
+	if errors.Is(err, journal.ErrFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return hinted{err, fmt.Sprintf("free space on the disk of %s, the state folder", dir)}
+	}
+	return err
 }
 
 // assemble makes the daemon and the clients it works with.
