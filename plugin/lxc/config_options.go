@@ -124,7 +124,7 @@ func (c *Config) rootOptions() []rootOption {
 	add(f.Fuse, "features.fuse", "gives /dev/fuse, which fuse-overlayfs needs where overlay2 does not work", false)
 	add(f.Mknod, "features.mknod", "lets the container make device nodes", false)
 	add(f.Mount != "", "features.mount", "lets the container mount these file systems", false)
-	if on(c.Unprivileged, true) == false && f.Nesting.True() {
+	if !on(c.Unprivileged, true) && f.Nesting.True() {
 		add(true, "features.nesting", "in a privileged container nesting opens the node's /proc and /sys", false)
 	}
 	for i, d := range c.Devices {

@@ -82,7 +82,7 @@ func (p *preflight) version(ctx context.Context) error {
 	v, err := p.api.Version(ctx)
 	switch {
 	case errors.Is(err, fleet.ErrDenied):
-		return fmt.Errorf("Proxmox does not know %s or its secret: %w; hint: look at username and token, and at the node's syslog", p.api.User(), err)
+		return fmt.Errorf("log in to Proxmox: it does not know %s or its secret: %w; hint: look at username and token, and at the node's syslog", p.api.User(), err)
 	case err != nil:
 		return fmt.Errorf("no answer from Proxmox at %s: %w; hint: look at proxmox_url", p.pve(), err)
 	case v.Major < 8:

@@ -206,10 +206,10 @@ func (p *PostProcessor) promote(ctx context.Context, ui packersdk.Ui, ref fleet.
 		return err
 	}
 	if !made {
-		ui.Message(unchanged(ref, last, id))
+		ui.Say(unchanged(ref, last, id))
 		return nil
 	}
-	ui.Message(fmt.Sprintf("commit %.12s sets template %s, for pools: %s", id, strings.Join(last.Templates, ", "), orNone(last.Pools)))
+	ui.Say(fmt.Sprintf("commit %.12s sets template %s, for pools: %s", id, strings.Join(last.Templates, ", "), orNone(last.Pools)))
 	if branch == "" {
 		return nil
 	}
@@ -217,7 +217,7 @@ func (p *PostProcessor) promote(ctx context.Context, ui packersdk.Ui, ref fleet.
 	if err != nil {
 		return fmt.Errorf("commit %.12s is on branch %s: %w", id, branch, err)
 	}
-	ui.Message("pull request: " + page)
+	ui.Say("pull request: " + page)
 	return nil
 }
 

@@ -16,14 +16,14 @@ import (
 func (c *Config) remove(ctx context.Context, ui packersdk.Ui, b *proxmox.Builder, w *world) error {
 	for _, version := range w.versions() {
 		if why := w.kept(version, c.KeepReleases); why != "" {
-			ui.Message(fmt.Sprintf("keep %s: %s", fleet.Ref{Family: w.family, Version: version}, why))
+			ui.Say(fmt.Sprintf("keep %s: %s", fleet.Ref{Family: w.family, Version: version}, why))
 		}
 	}
 	var errs []error
 	for _, t := range w.doomed(c.KeepReleases) {
 		name := fmt.Sprintf("%s, %d on node %s", t.Info.Ref(), t.VMID, t.Node)
 		if c.DryRun {
-			ui.Message("would remove " + name)
+			ui.Say("would remove " + name)
 			continue
 		}
 		why, err := c.removeOne(ctx, b, t)
@@ -31,9 +31,9 @@ func (c *Config) remove(ctx context.Context, ui packersdk.Ui, b *proxmox.Builder
 		case err != nil:
 			errs = append(errs, fmt.Errorf("remove %s: %w", name, err))
 		case why != "":
-			ui.Message(fmt.Sprintf("keep %s: %s", name, why))
+			ui.Say(fmt.Sprintf("keep %s: %s", name, why))
 		default:
-			ui.Message("removed " + name)
+			ui.Say("removed " + name)
 		}
 	}
 	return errors.Join(errs...)

@@ -68,14 +68,14 @@ func (p *Provisioner) step(ctx context.Context, ui packersdk.Ui, g *session, ste
 	limit := p.config.StepTimeout
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done after %s: see step_timeout", limit))
 	defer cancel()
-	return g.run(ctx, step, ui.Message)
+	return g.run(ctx, step, ui.Say)
 }
 
 func (p *Provisioner) sendTarball(ui packersdk.Ui, g *session) error {
 	if p.config.File == "" {
 		return nil
 	}
-	ui.Message("upload " + p.config.File)
+	ui.Say("upload " + p.config.File)
 	f, err := os.Open(p.config.File)
 	if err != nil {
 		return fmt.Errorf("read runner's tarball: %w", err)
