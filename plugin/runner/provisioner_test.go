@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/dayfly-ci/dayfly/test/root"
 )
 
 const version = "2.340.0"
@@ -29,10 +31,18 @@ func served(t *testing.T, data []byte, sum string) map[string]any {
 	return map[string]any{"version": version, "sha256": sum, "url": server.URL + "/runner.tar.gz"}
 }
 
-func TestGuestBecomesARunner(t *testing.T) {
+// One guest is provisioned three times: each run takes a while.
+func TestGuestBecomesARunnerAndStaysOne(t *testing.T) {
 	g := newGuest(t)
 	data, sum := tarball(t, version)
 	conf := served(t, data, sum)
+	becomes(t, g, conf, sum)
+	again(t, g, conf)
+	otherwise(t, g, conf)
+}
+
+func becomes(t *testing.T, g *root.Root, conf map[string]any, sum string) {
+	t.Helper()
 	conf["docker"] = map[string]any{"registry_mirror": "https://mirror.example.org"}
 	said, err := provision(t, g, conf)
 	if err != nil {
@@ -70,13 +80,9 @@ var noDocker = map[string]any{"source": "none"}
 
 const factsPath = "/etc/dayfly/template.json"
 
-func TestSecondRunChangesNothing(t *testing.T) {
-	g := newGuest(t)
-	data, sum := tarball(t, version)
-	conf := served(t, data, sum)
-	if _, err := provision(t, g, conf); err != nil {
-		t.Fatal(err)
-	}
+// again runs it with the same configuration: nothing may change.
+func again(t *testing.T, g *root.Root, conf map[string]any) {
+	t.Helper()
 	g.Calls()
 	before := g.Tree(all...)
 	conf["url"] = "http://127.0.0.1:1/nothing" // what is there is not fetched again
@@ -93,13 +99,10 @@ func TestSecondRunChangesNothing(t *testing.T) {
 	}
 }
 
-func TestSwitchesAreSwitchedOffAgain(t *testing.T) {
-	g := newGuest(t)
-	data, sum := tarball(t, version)
-	conf := served(t, data, sum)
-	if _, err := provision(t, g, conf); err != nil {
-		t.Fatal(err)
-	}
+// otherwise runs it with everything switched off that can be: what was
+// switched on is taken back.
+func otherwise(t *testing.T, g *root.Root, conf map[string]any) {
+	t.Helper()
 	g.Write("/etc/docker/daemon.json", `{"insecure-registries":["10.0.0.5"],"features":{"containerd-snapshotter":true}}`, 0o644)
 	conf["sudo"], conf["mask_units"], conf["lifetime"] = "false", "false", "6h"
 	conf["docker"] = map[string]any{"storage_driver": "vfs", "start": "boot", "data_root": "/srv/docker"}
@@ -163,7 +166,7 @@ func TestLocalTarballIsCheckedBeforeItIsSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := newGuest(t)
-	if said, err := provision(t, g, map[string]any{"version": version, "sha256": sum, "file": file}); err != nil {
+	if said, err := provision(t, g, map[string]any{"version": version, "sha256": sum, "file": file, "docker": noDocker}); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	if got := g.Must("cat /opt/actions-runner/.dayfly-tarball"); got != version+" "+sum {

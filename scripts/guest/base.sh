@@ -1,5 +1,6 @@
 #!/bin/bash
 # The system under the runner: packages, clock, users.
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
 user=${DAYFLY_USER:-runner}

@@ -1,6 +1,7 @@
 #!/bin/bash
 # What happens when a clone boots: the runner's units, and nothing it does not
 # need.
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
 user=${DAYFLY_USER:-runner}

@@ -1,5 +1,6 @@
 #!/bin/bash
 # Docker, with a storage driver that was seen to work.
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
 user=${DAYFLY_USER:-runner}

@@ -55,8 +55,6 @@ put() {
 	changed=1
 }
 
-installed() { dpkg-query -W -f='${db:Status-Abbrev}' "$1" 2>/dev/null | grep -q '^ii'; }
-
 # offered PACKAGE: the package sources have it.
 offered() { apt-cache show --no-all-versions "$1" >/dev/null 2>&1; }
 
@@ -70,9 +68,11 @@ refresh() {
 
 # packages NAME...: install those that are missing.
 packages() {
-	local name missing=()
+	local name there missing=()
+	# It fails when it does not know one of them.
+	there=$(dpkg-query -W -f='${db:Status-Status} ${Package} ' "${@%%=*}" 2>/dev/null || true)
 	for name in "$@"; do
-		installed "$name" || missing+=("$name")
+		case " $there" in *" installed ${name%%=*} "*) ;; *) missing+=("$name") ;; esac
 	done
 	[ ${#missing[@]} -gt 0 ] || return 0
 	refresh

@@ -1,5 +1,6 @@
 #!/bin/bash
 # The runner, as its makers packed it: version and sha256 are pinned.
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
 user=${DAYFLY_USER:-runner}
