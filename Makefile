@@ -23,8 +23,9 @@ release: ## write the plugin's archives for VERSION (vX.Y.Z) into build/release/
 packer: ## find an installed packer, or build one once, for tests and the demo
 	go run ./test/packertool/get
 
-demo: build ## play a day of jobs on a simulated Proxmox and GitHub
-	build/dayfly demo
+demo: build ## bake a template and play a day of jobs, on a simulated Proxmox and GitHub
+	@packer=$$(timeout 600 go run ./test/packertool/get) || echo "note: no packer: the day begins with a template that is there"; \
+	build/dayfly demo $${packer:+--packer "$$packer"}
 
 test: lint ## every check and every test; what continuous integration runs
 	@timeout 300 go run ./test/packertool/get >/dev/null || echo "note: no packer: the tests that run it are skipped"

@@ -11,9 +11,10 @@ import (
 
 // demoOptions are the flags of "dayfly demo".
 type demoOptions struct {
-	seed uint64
-	jobs int
-	hold bool
+	seed   uint64
+	jobs   int
+	hold   bool
+	packer string // path; empty: no bake
 }
 
 // errDemo is the verdict that the day did not end as it must. The summary says
@@ -35,6 +36,10 @@ after its job is over; a job is cancelled while its container boots; another
 program's runner takes a job; a clone fails; a runner never registers; a commit
 raises a pool's max; the daemon is killed and started again.
 
+With --packer the day begins with a bake: "packer build" makes a new version of
+the template on the simulated Proxmox, with the plugin that is beside dayfly;
+its last step commits the version to the pools, and the daemon rolls to it.
+
 The journal is printed as it grows, and a table at the end. The exit code is 0
 only if every job ended once, nothing is left and nothing live was killed.`,
 		Example: `  dayfly demo --jobs 60 --seed 7
@@ -45,6 +50,7 @@ only if every job ended once, nothing is left and nothing live was killed.`,
 	})
 	cmd.Flags().Uint64Var(&o.seed, "seed", 1, "`N` that the day's chance comes from")
 	cmd.Flags().IntVar(&o.jobs, "jobs", 40, "how many jobs the day has, at least 16")
+	cmd.Flags().StringVar(&o.packer, "packer", "", "`PATH` of packer, to begin the day with a bake")
 	cmd.Flags().BoolVar(&o.hold, "hold", false, "keep the world and the daemon up after the day, until interrupted")
 	return cmd
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"syscall"
 	"time"
 
@@ -42,6 +43,7 @@ func (d *demo) day(ctx context.Context) error {
 	spare := d.o.jobs - minDayJobs
 	burst := 3 + spare - spare/6
 	for _, event := range []func(context.Context) error{
+		d.dawn,
 		func(ctx context.Context) error { return d.lone(ctx, 1+spare/6) },
 		d.misdelivered,
 		d.cancelled,
@@ -71,16 +73,42 @@ func (d *demo) ended(ctx context.Context, id hub.JobID) error {
 	})
 }
 
-// lone queues jobs one by one: each finds a spare.
-func (d *demo) lone(ctx context.Context, n int) error {
+// dawn waits for the spares; with a packer, a new template comes first and
+// they are rolled to it.
+func (d *demo) dawn(ctx context.Context) error {
 	d.teller.say("before dawn: the spares of the pools are cloned")
-	err := d.wait(ctx, time.Minute, "the spares are there", func() bool {
-		s, err := d.admin.Status(ctx)
-		return err == nil && len(s.Pools) > 0 && spares(s) == 3
-	})
-	if err != nil {
+	if err := d.spared(ctx, ""); err != nil || d.o.packer == "" {
 		return err
 	}
+	if err := d.bake(ctx); err != nil {
+		return err
+	}
+	d.teller.say("the daemon sees the commit: its spares are rolled to %s", d.baked)
+	if err := d.pushed(ctx); err != nil {
+		return err
+	}
+	// An idle daemon looks for new templates twice a minute. The demo does not
+	// wait for that.
+	if err := d.admin.Sync(ctx); err != nil {
+		return err
+	}
+	return d.spared(ctx, d.baked)
+}
+
+// spared waits until the spares are there, all of one template when it is
+// given.
+func (d *demo) spared(ctx context.Context, template string) error {
+	return d.wait(ctx, time.Minute, "the spares are there", func() bool {
+		s, err := d.admin.Status(ctx)
+		if err != nil || len(s.Pools) == 0 || spares(s) != 3 || len(s.Runners) != 3 {
+			return false
+		}
+		return template == "" || !slices.ContainsFunc(s.Runners, func(r daemon.RunnerStatus) bool { return r.Template != template })
+	})
+}
+
+// lone queues jobs one by one: each finds a spare.
+func (d *demo) lone(ctx context.Context, n int) error {
 	d.teller.say("morning: %s, one by one; each finds a stopped container waiting", plural(n, "job"))
 	for range n {
 		if err := d.ended(ctx, d.queue()); err != nil {
@@ -228,11 +256,16 @@ func (d *demo) evening(ctx context.Context) error {
 	return d.pause(ctx, 300*time.Millisecond)
 }
 
-// push commits and tells the daemon as GitHub does, by a push event.
+// push commits and tells the daemon as GitHub does.
 func (d *demo) push(ctx context.Context, message string, changes map[string][]setting) error {
-	if err := d.repo.edit(message, changes); err != nil {
+	if err := d.repo.edit(ctx, message, changes); err != nil {
 		return err
 	}
+	return d.pushed(ctx)
+}
+
+// pushed delivers the event of a push.
+func (d *demo) pushed(ctx context.Context) error {
 	body, err := json.Marshal(map[string]any{
 		"ref": "refs/heads/main", "repository": map[string]any{"full_name": "acme/pools"},
 	})

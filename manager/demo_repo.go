@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,43 +14,67 @@ import (
 	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/dayfly-ci/dayfly/internal/pools"
 	examples "github.com/dayfly-ci/dayfly/pools"
 )
 
-// demoRepo is the git repository of the demo's pools.
-type demoRepo struct {
-	dir  string
-	repo *git.Repository
-	tree *git.Worktree
-}
+// demoRepo is the git repository of the demo's pools: a bare one, as on a
+// server, so that more than one may push to it.
+type demoRepo struct{ dir string }
+
+// operator is who commits by hand.
+var operator = pools.Author{Name: "an operator", Email: "operator@acme.example"}
 
 // newDemoRepo makes a repository whose first commit is the example pools.
-func newDemoRepo(dir string) (*demoRepo, error) {
-	repo, err := git.PlainInitWithOptions(dir, &git.PlainInitOptions{
-		InitOptions: git.InitOptions{DefaultBranch: plumbing.NewBranchReferenceName("main")},
-	})
-	if err != nil {
+func newDemoRepo(ctx context.Context, dir string) (*demoRepo, error) {
+	if err := firstCommit(dir); err != nil {
 		return nil, fmt.Errorf("make repository: %w", err)
 	}
-	tree, err := repo.Worktree()
-	if err != nil {
-		return nil, fmt.Errorf("make repository: %w", err)
-	}
-	r := &demoRepo{dir: dir, repo: repo, tree: tree}
-	if err := copyTree(dir, examples.FS); err != nil {
-		return nil, fmt.Errorf("make repository: %w", err)
-	}
-	if _, err := r.commit("the example pools"); err != nil {
-		return nil, err
-	}
+	r := &demoRepo{dir}
 	// The demo has no hour to wait for, and wants to see a full pool.
-	return r, r.edit("a day of minutes: short deadlines, a small pool", map[string][]setting{
+	return r, r.edit(ctx, "a day of minutes: short deadlines, a small pool", map[string][]setting{
 		"dayfly.hcl": {
 			{[]string{"defaults", "timeouts"}, "register", cty.StringVal("5s")},
 			{[]string{"defaults", "timeouts"}, "idle", cty.StringVal("10s")},
 		},
 		"linux.hcl": {{[]string{"pool linux-x64", "scale"}, "max", cty.NumberIntVal(6)}},
 	})
+}
+
+// firstCommit makes a bare repository with one commit. Its files are checked
+// out for as long as that takes.
+func firstCommit(dir string) error {
+	desk := dir + ".desk"
+	defer os.RemoveAll(desk)
+	repo, err := git.PlainInitWithOptions(desk, &git.PlainInitOptions{
+		InitOptions: git.InitOptions{DefaultBranch: plumbing.NewBranchReferenceName("main")},
+	})
+	if err != nil {
+		return err
+	}
+	if err := copyTree(desk, examples.FS); err != nil {
+		return err
+	}
+	tree, err := repo.Worktree()
+	if err != nil {
+		return err
+	}
+	if err := tree.AddGlob("*.hcl"); err != nil {
+		return err
+	}
+	author := &object.Signature{Name: operator.Name, Email: operator.Email, When: time.Now()}
+	if _, err := tree.Commit("the example pools", &git.CommitOptions{Author: author}); err != nil {
+		return err
+	}
+	conf, err := repo.Config()
+	if err != nil {
+		return err
+	}
+	conf.Core.IsBare = true
+	if err := repo.SetConfig(conf); err != nil {
+		return err
+	}
+	return os.Rename(filepath.Join(desk, ".git"), dir)
 }
 
 // setting is one attribute to set: the blocks that lead to it, its name and
@@ -61,30 +86,39 @@ type setting struct {
 }
 
 // edit changes attributes, as an operator would, and commits.
-func (r *demoRepo) edit(message string, changes map[string][]setting) error {
-	for name, list := range changes {
-		path := filepath.Join(r.dir, name)
-		src, err := os.ReadFile(path)
-		if err != nil {
-			return fmt.Errorf("edit pools: %w", err)
-		}
-		file, diags := hclwrite.ParseConfig(src, name, hcl.InitialPos)
-		if diags.HasErrors() {
-			return fmt.Errorf("edit pools: %w", diags)
-		}
-		for _, s := range list {
-			body, err := bodyAt(file.Body(), s.path)
+func (r *demoRepo) edit(ctx context.Context, message string, changes map[string][]setting) error {
+	change := func(files map[string][]byte) (map[string][]byte, string, error) {
+		changed := map[string][]byte{}
+		for name, list := range changes {
+			text, err := set(name, files[name], list)
 			if err != nil {
-				return fmt.Errorf("edit pools: %s: %w", name, err)
+				return nil, "", err
 			}
-			body.SetAttributeValue(s.name, s.value)
+			changed[name] = text
 		}
-		if err := os.WriteFile(path, hclwrite.Format(file.Bytes()), 0o644); err != nil {
-			return fmt.Errorf("edit pools: %w", err)
-		}
+		return changed, message, nil
 	}
-	_, err := r.commit(message)
-	return err
+	_, _, err := pools.GitConfig{URL: r.dir, Branch: "main"}.Commit(ctx, "", operator, change)
+	if err != nil {
+		return fmt.Errorf("edit pools: %w", err)
+	}
+	return nil
+}
+
+// set changes attributes of a file.
+func set(name string, src []byte, list []setting) ([]byte, error) {
+	file, diags := hclwrite.ParseConfig(src, name, hcl.InitialPos)
+	if diags.HasErrors() {
+		return nil, diags
+	}
+	for _, s := range list {
+		body, err := bodyAt(file.Body(), s.path)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		body.SetAttributeValue(s.name, s.value)
+	}
+	return hclwrite.Format(file.Bytes()), nil
 }
 
 // bodyAt follows block names, with their label behind a space, to a body.
@@ -104,17 +138,4 @@ next:
 		return nil, fmt.Errorf("no block %q", step)
 	}
 	return body, nil
-}
-
-func (r *demoRepo) commit(message string) (string, error) {
-	if err := r.tree.AddGlob("*.hcl"); err != nil {
-		return "", fmt.Errorf("commit pools: %w", err)
-	}
-	id, err := r.tree.Commit(message, &git.CommitOptions{
-		Author: &object.Signature{Name: "an operator", Email: "operator@acme.example", When: time.Now()},
-	})
-	if err != nil {
-		return "", fmt.Errorf("commit pools: %w", err)
-	}
-	return id.String(), nil
 }

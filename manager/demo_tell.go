@@ -37,6 +37,13 @@ func (t *teller) say(format string, args ...any) {
 	}
 }
 
+// quote prints a line of another program.
+func (t *teller) quote(line string) {
+	if !t.quiet {
+		fmt.Fprintf(t.out, "%s   packer       %s\n", t.at(time.Now()), clip(line, 110))
+	}
+}
+
 // tell prints what the journal has to say since the last time. A daemon that
 // is down has nothing to say.
 func (t *teller) tell(ctx context.Context, admin *daemon.Client) {

@@ -44,6 +44,7 @@ type demo struct {
 	closes []func() error
 	child  *exec.Cmd
 	killed time.Time // when the daemon was started again after its kill
+	baked  string    // the template that the day began with; empty: none
 }
 
 // demoTiming is how long things take in the demo: a fast machine's times.
@@ -76,7 +77,7 @@ func openDemo(p *program, o demoOptions) (d *demo, err error) {
 			return d, err
 		}
 	}
-	if d.repo, err = newDemoRepo(filepath.Join(d.dir, "repo")); err != nil {
+	if d.repo, err = newDemoRepo(context.Background(), filepath.Join(d.dir, "pools.git")); err != nil {
 		return d, err
 	}
 	d.admin = daemon.Dial(filepath.Join(d.dir, "dayfly.sock"))
@@ -113,8 +114,10 @@ func (d *demo) makeWorld() {
 	w := d.world
 	token := pve.Lab(w.Proxmox)
 	d.apis["token"] = token
+	d.apis["builder"] = pve.LabBuilder(w.Proxmox)
+	w.Proxmox.AddStorage(pve.Storage{ID: "local", Type: "dir", Content: []string{"vztmpl"}, Files: []pve.Archive{{Name: demoBase, Size: 140 << 20}}})
 	w.Watch(pve.LabToken)
-	info := proxmox.TemplateInfo{Schema: 1, Family: "ubuntu-24.04", Version: "2.335.1-1", State: "ready", Runner: "2.335.1", OS: "Ubuntu 24.04"}
+	info := proxmox.TemplateInfo{Schema: 1, Family: demoFamily, Version: givenVersion, State: "ready", Runner: "2.335.1", OS: "Ubuntu 24.04"}
 	for i, node := range []string{"pve1", "pve2"} {
 		w.Proxmox.AddTemplate(pve.Template{
 			Node: node, VMID: 9000 + i, ResourcePool: pve.LabTemplates, Storage: pve.LabStorage,
@@ -311,7 +314,7 @@ func (d *demo) holdUp(ctx context.Context) {
 		"Proxmox  " + d.apis["proxmox"],
 		"GitHub   " + d.apis["github"],
 		"daemon   " + strings.TrimSuffix(d.webhook, "/webhook") + "  (/healthz /readyz /metrics)",
-		"pools    " + d.repo.dir + "  (a git repository: commit to it)",
+		"pools    " + d.repo.dir + "  (a git repository: clone it, commit, push)",
 		"status   dayfly status --socket " + filepath.Join(d.dir, "dayfly.sock"),
 		"a job    curl -X POST '" + d.apis["jobs"] + "/jobs?repo=acme/app&labels=self-hosted,linux&runs=5s'",
 	} {
