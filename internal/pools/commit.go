@@ -51,7 +51,11 @@ func (c GitConfig) Commit(ctx context.Context, to string, author Author, change 
 	}()
 	for wait := firstPause; ; wait *= 2 {
 		id, made, err = r.attempt(ctx, to, author, change)
-		if !errors.Is(err, errMoved) && !errors.Is(err, fleet.ErrUnavailable) || wait > lastPause {
+		again := errors.Is(err, errMoved) || errors.Is(err, fleet.ErrUnavailable)
+		// go-git writes a branch of a local repository in place: for a moment
+		// there is none for others who read it.
+		again = again || errors.Is(err, fleet.ErrNotFound) && wait < 8*firstPause
+		if !again || wait > lastPause {
 			break
 		}
 		select {

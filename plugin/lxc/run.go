@@ -97,7 +97,7 @@ func machine() string {
 }
 
 // startOf is when a process was started, in ticks since boot; nothing where
-// there is no /proc, or no such process.
+// there is no /proc, or no such process, or one that only waits to be reaped.
 func startOf(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -106,7 +106,7 @@ func startOf(pid int) string {
 	// The second field is in parentheses and may hold anything (proc(5)).
 	rest := string(stat[strings.LastIndexByte(string(stat), ')')+1:])
 	fields := strings.Fields(rest)
-	if len(fields) < 20 {
+	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
 		return ""
 	}
 	return fields[19]
