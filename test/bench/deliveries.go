@@ -48,7 +48,7 @@ func (b *bench) deliveries(ctx context.Context) (results, error) {
 	defer server.stop()
 
 	var rate, bareRate, p99, diskRate, diskP99 []float64
-	for range b.size.rounds {
+	for i, began := 0, time.Now(); again(i, b.size.rounds, began); i++ {
 		for _, to := range []struct {
 			c    *child
 			rate *[]float64

@@ -67,6 +67,15 @@ type bench struct {
 	folders     int
 }
 
+// share bounds how long an experiment goes on beginning rounds. One round is
+// always made: a busy machine makes fewer rounds, not a longer run.
+const share = 40 * time.Second
+
+// again reports whether a round more is to be made.
+func again(done, rounds int, began time.Time) bool {
+	return done < rounds && (done == 0 || time.Since(began) < share)
+}
+
 // experiment measures some figures together.
 type experiment struct {
 	names []string

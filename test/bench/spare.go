@@ -38,7 +38,7 @@ func (b *bench) spare(ctx context.Context) (results, error) {
 
 	var start, end, handStart, handEnd sample
 	var p50, handP50 []float64
-	for range b.size.rounds {
+	for i, began := 0, time.Now(); again(i, b.size.rounds, began); i++ {
 		var round, handRound sample
 		for range b.size.spareJobs {
 			s, e, err := spareJob(ctx, w)
