@@ -62,10 +62,16 @@ func (d *Daemon) snapshot(s *state) Status {
 	o := d.observed()
 	out := Status{
 		Version: d.cfg.Version, Started: d.started, Revision: s.revision, Refused: s.refused,
-		Delivery: d.deliver.Name(), Nodes: o.Nodes, Troubles: s.troubled(),
-		Pools: []PoolStatus{}, Runners: []RunnerStatus{}, Foreign: []ForeignStatus{},
+		Delivery: d.deliver.Name(), Troubles: append([]Trouble{}, s.troubled()...),
+		Pools: []PoolStatus{}, Runners: []RunnerStatus{}, Nodes: []NodeStatus{}, Foreign: []ForeignStatus{},
+	}
+	for _, n := range o.Nodes {
+		out.Nodes = append(out.Nodes, NodeStatus(n))
 	}
 	byPool := map[string]map[string]int{}
+	for _, p := range s.desired.Pools {
+		byPool[p.Name] = map[string]int{}
+	}
 	for _, r := range o.Runners {
 		phase := r.Phase()
 		if phase == fleet.Gone {
@@ -170,7 +176,7 @@ func (d *Daemon) jobs(r *http.Request) ([]JobStatus, error) {
 
 func jobStatus(j fleet.Job) JobStatus {
 	return JobStatus{
-		ID: int64(j.ID), Repo: j.Repo, Name: j.Name, Labels: j.Labels, Status: j.Status.String(), Conclusion: j.Conclusion,
+		ID: int64(j.ID), Repo: j.Repo, Name: j.Name, Labels: append([]string{}, j.Labels...), Status: j.Status.String(), Conclusion: j.Conclusion,
 		Runner: j.Runner, URL: j.URL, Created: j.Created, Started: j.Started, Ended: j.Ended,
 	}
 }

@@ -1,13 +1,9 @@
 package daemon
 
-import (
-	"time"
-
-	"github.com/dayfly-ci/dayfly/internal/fleet"
-)
+import "time"
 
 // The admin API's answers: JSON over HTTP on a Unix socket. Fields may be
-// added; a client ignores those it does not know.
+// added; a client ignores those it does not know. A list is never null.
 
 // Status is GET /v1/status.
 type Status struct {
@@ -18,11 +14,17 @@ type Status struct {
 	Delivery string          `json:"delivery"`          // how JIT configs reach containers
 	Pools    []PoolStatus    `json:"pools"`
 	Runners  []RunnerStatus  `json:"runners"`
-	Nodes    []fleet.Node    `json:"nodes"`
+	Nodes    []NodeStatus    `json:"nodes"`
 	Queued   int             `json:"queued"`
 	Running  int             `json:"running"`
 	Troubles []Trouble       `json:"troubles"`
 	Foreign  []ForeignStatus `json:"foreign"` // containers in our VMID range that are not ours
+}
+
+// NodeStatus is one Proxmox node.
+type NodeStatus struct {
+	Name   string `json:"name"`
+	Online bool   `json:"online"`
 }
 
 // PoolStatus is one pool and its runners by phase.

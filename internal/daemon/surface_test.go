@@ -140,6 +140,15 @@ func TestAdminAnswersWhatItIsAsked(t *testing.T) {
 			s.Delivery != "env" || s.Version != "test" || len(s.Nodes) != 1 || s.Revision == "" || len(s.Troubles) != 0 {
 			p.t.Errorf("status: %+v", s)
 		}
+		for key, v := range admin[map[string]any](p, "GET", "/v1/status") {
+			if v == nil {
+				p.t.Errorf("status: %s is null", key)
+			}
+		}
+		node := admin[struct{ Nodes []map[string]any }](p, "GET", "/v1/status").Nodes[0]
+		if node["name"] == nil || node["online"] != true {
+			p.t.Errorf("node: %v", node)
+		}
 		waits := p.job("acme/app", time.Minute, "gpu")
 		time.Sleep(time.Second)
 		plan := admin[daemon.PlanStatus](p, "GET", "/v1/plan")
