@@ -30,7 +30,7 @@ func (d *demo) queue(labels ...string) hub.JobID {
 	if len(labels) == 0 {
 		labels = linuxJob
 	}
-	repo := []string{"acme/app", "acme/lib", "acme/site"}[d.rng.IntN(3)]
+	repo := demoRepos[d.rng.IntN(len(demoRepos))]
 	return d.world.GitHub.QueueJob(hub.NewJob{Repo: repo, Labels: labels, Duration: d.upTo(200*time.Millisecond, 1200*time.Millisecond)})
 }
 

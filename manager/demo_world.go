@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -290,6 +291,9 @@ func (d *demo) close() error {
 	return errors.Join(errs...)
 }
 
+// demoRepos are the repositories of the demo's organisation.
+var demoRepos = []string{"acme/app", "acme/lib", "acme/site"}
+
 // jobsAPI lets people queue jobs in a demo that is held up.
 func (d *demo) jobsAPI() http.Handler {
 	mux := http.NewServeMux()
@@ -300,9 +304,14 @@ func (d *demo) jobsAPI() http.Handler {
 			http.Error(w, "runs: "+err.Error(), http.StatusBadRequest)
 			return
 		}
+		repo := cmp.Or(q.Get("repo"), demoRepos[0])
+		if !slices.Contains(demoRepos, repo) {
+			http.Error(w, "repo: one of "+strings.Join(demoRepos, ", "), http.StatusBadRequest)
+			return
+		}
 		labels := strings.Split(cmp.Or(q.Get("labels"), "self-hosted,linux"), ",")
-		id := d.world.GitHub.QueueJob(hub.NewJob{Repo: cmp.Or(q.Get("repo"), "acme/app"), Labels: labels, Duration: runs})
-		fmt.Fprintf(w, "job %d is queued; ask: dayfly explain --socket %s %d\n", id, filepath.Join(d.dir, "dayfly.sock"), id)
+		id := d.world.GitHub.QueueJob(hub.NewJob{Repo: repo, Labels: labels, Duration: runs})
+		fmt.Fprintf(w, "job %d is queued; ask: %s explain --socket %s %d\n", id, os.Args[0], filepath.Join(d.dir, "dayfly.sock"), id)
 	})
 	return mux
 }
@@ -315,7 +324,7 @@ func (d *demo) holdUp(ctx context.Context) {
 		"GitHub   " + d.apis["github"],
 		"daemon   " + strings.TrimSuffix(d.webhook, "/webhook") + "  (/healthz /readyz /metrics)",
 		"pools    " + d.repo.dir + "  (a git repository: clone it, commit, push)",
-		"status   dayfly status --socket " + filepath.Join(d.dir, "dayfly.sock"),
+		"status   " + os.Args[0] + " status --socket " + filepath.Join(d.dir, "dayfly.sock"),
 		"a job    curl -X POST '" + d.apis["jobs"] + "/jobs?repo=acme/app&labels=self-hosted,linux&runs=5s'",
 	} {
 		d.teller.say("%s", line)

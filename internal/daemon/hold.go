@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"net/http"
 	"slices"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/github"
+	"github.com/dayfly-ci/dayfly/internal/proxmox"
 )
 
 // subject is what failures are counted for.
@@ -120,9 +122,12 @@ func seed(k subject) uint64 {
 func hint(err error) string {
 	var limit *fleet.RateLimit
 	var refusal *github.Error
+	var pve *proxmox.Error
 	switch {
 	case errors.As(err, &limit), errors.As(err, &refusal) && refusal.Hint != "":
 		return "" // it says itself until when, or what to do
+	case errors.As(err, &pve) && pve.Status == http.StatusUnauthorized:
+		return "Proxmox does not accept the token: look at proxmox.token_file, and whether the token exists and has not expired"
 	case errors.Is(err, fleet.ErrDenied):
 		return "what is missing is told apart from this, with the command that grants it"
 	case errors.Is(err, fleet.ErrUnavailable):

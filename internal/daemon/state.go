@@ -112,12 +112,16 @@ func (d *Daemon) took(j fleet.Job, now time.Time) {
 	if r == nil || r.Job == j.ID {
 		return
 	}
-	r.Job = j.ID
+	heard := r.Listened.IsZero()
 	r.Took = now
-	if r.Listened.IsZero() {
-		r.Listened = now
+	if heard {
+		r.Listened = now // between two listings: at the latest when it took the job
 	}
 	d.listens(r)
+	if heard {
+		d.save(r, journal.Listening, "seen by its job")
+	}
+	r.Job = j.ID
 	d.later.Save(r.Runner)
 }
 
