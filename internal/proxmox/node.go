@@ -16,7 +16,7 @@ func (c *Client) Nodes(ctx context.Context) ([]fleet.Node, error) {
 		Status text `json:"status"`
 	}
 	if err := c.get(ctx, "/nodes", nil, &list); err != nil {
-		return nil, fmt.Errorf("list nodes: %w", err)
+		return nil, fmt.Errorf("list nodes of Proxmox at %s: %w", c.conf.URL, err)
 	}
 	var nodes []fleet.Node
 	for _, n := range list {
