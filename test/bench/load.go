@@ -14,7 +14,7 @@ import (
 
 // busy is a world in which a job's tasks and its runner take time.
 var busy = setting{
-	nodes:  2,
+	nodes:  4, // with a template each, so that clones do not set the pace
 	timing: pve.Timing{Clone: 40 * time.Millisecond, Start: 40 * time.Millisecond, Destroy: 40 * time.Millisecond},
 	guest: sim.GuestTiming{
 		Boot: 50 * time.Millisecond, Connect: 100 * time.Millisecond, Pickup: 20 * time.Millisecond, Exit: 20 * time.Millisecond,
