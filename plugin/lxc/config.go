@@ -247,8 +247,11 @@ type HostSSH struct {
 type SmokeTest struct {
 	// Make no clone and test nothing.
 	Skip bool `mapstructure:"skip"`
-	// Commands that must succeed in the clone. Without any, the clone must
-	// start, get an address and stay up.
+	// Commands that must succeed in the clone. Without any, the clone
+	// must start, get an address and stay up. They are run through the node
+	// where the build has access to it, else over SSH: with your own key or
+	// password, or with the one made for the build, which the clone (never the
+	// template) accepts from its start; that takes Proxmox VE 9.1.
 	Commands []string `mapstructure:"commands"`
 	// How long all of it may take (default `3m`).
 	Timeout time.Duration `mapstructure:"timeout"`

@@ -293,7 +293,10 @@ func (p *problems) communicator(c *Config) {
 	if c.Comm.Type == "ssh" && c.SourceTemplate != nil && !owns {
 		p.say("ssh_private_key_file", "a clone of source_template takes no new key: give ssh_private_key_file or ssh_password that it accepts, or use the communicator pct")
 	}
-	if len(c.SmokeTest.Commands) > 0 && !c.SmokeTest.Skip && !c.reachesNode() && !owns {
-		p.say("smoke_test.commands", "need a way into the clone: the temporary SSH key is not left in the template. Give host_ssh, run the build on the node, or give ssh_private_key_file or ssh_password that the template accepts")
+	if c.Comm.Type == "ssh" && !owns && c.Comm.SSHUsername != "root" {
+		p.say("ssh_username", "%q: Proxmox gives the key that is made for the build to root alone: use root, or give ssh_private_key_file or ssh_password of that user", c.Comm.SSHUsername)
+	}
+	if c.Comm.Type != "ssh" && c.admits() {
+		p.say("smoke_test.commands", "need a way into the clone: give host_ssh, run the build on the node, or use the communicator ssh, whose key gets into the clone")
 	}
 }

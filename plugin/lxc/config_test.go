@@ -95,6 +95,20 @@ func TestGoodConfigurationHasNoErrors(t *testing.T) {
 	}
 }
 
+func TestKeyOfTheBuildIsForRootAlone(t *testing.T) {
+	w := newWorld(t, pve.Config{})
+	w.set("communicator", "ssh")
+	w.set("ssh_username", "debian")
+	const want = "ssh_username: \"debian\": Proxmox gives the key that is made for the build to root alone"
+	if got := errorsOf(t, w.conf); len(got) != 1 || !strings.HasPrefix(got[0], want) {
+		t.Errorf("errors are %q, want one with %q", got, want)
+	}
+	w.set("ssh_password", "a-password")
+	if got := errorsOf(t, w.conf); got != nil {
+		t.Errorf("with a password of that user: %q", got)
+	}
+}
+
 func TestDangersAreWarnedOf(t *testing.T) {
 	w := newWorld(t, pve.Config{})
 	w.set("unprivileged", false)

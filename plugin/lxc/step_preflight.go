@@ -87,6 +87,9 @@ func (p *preflight) version(ctx context.Context) error {
 		return fmt.Errorf("no answer from Proxmox at %s: %w; hint: look at proxmox_url", p.pve(), err)
 	case v.Major < 8:
 		p.say("Proxmox VE %s is too old: want 8.0 or later", v)
+	case p.conf.admits() && !v.Env(): // entrypoint came together with env
+		p.say("smoke_test.commands: Proxmox VE %s lets no token bring the build's SSH key into the clone, 9.1 does: give host_ssh, run the build on the node, "+
+			"give ssh_private_key_file or ssh_password that the template accepts, or leave the commands out", v)
 	}
 	return nil
 }

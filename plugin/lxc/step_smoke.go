@@ -1,19 +1,17 @@
 package lxc
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
-	"github.com/hashicorp/packer-plugin-sdk/communicator"
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/dayfly-ci/dayfly/internal/proxmox"
-	"github.com/dayfly-ci/dayfly/plugin/lxc/pct"
 )
 
 // stepSmoke tries the template on a throw-away clone: it must start, get an
@@ -68,29 +66,37 @@ func (b *build) smoke(ctx context.Context) (*made, error) {
 	if err := b.tag(ctx, m, b.tags(proxmox.BuildingTag), nil); err != nil {
 		return m, err
 	}
-	if err := b.api.Start(ctx, m.node, m.vmid); err != nil {
-		return m, err
-	}
 	s, err := b.api.Settings(ctx, m.node, m.vmid)
+	if err == nil && b.conf.admits() {
+		err = b.admit(ctx, m, s)
+	}
+	if err == nil {
+		err = b.api.Start(ctx, m.node, m.vmid)
+	}
 	if err != nil {
 		return m, err
 	}
+	return m, b.trySmoke(ctx, m, s["net0"])
+}
+
+// trySmoke tries a clone that was started.
+func (b *build) trySmoke(ctx context.Context, m *made, net0 string) (err error) {
 	address := ""
-	if ip := netOption(s["net0"], "ip"); ip != "" && ip != "manual" {
-		if address, err = b.waitAddress(ctx, m.vmid, netOption(s["net0"], "hwaddr")); err != nil {
-			return m, err
+	if ip := netOption(net0, "ip"); ip != "" && ip != "manual" {
+		if address, err = b.waitAddress(ctx, m.vmid, netOption(net0, "hwaddr")); err != nil {
+			return err
 		}
 	}
 	if len(b.conf.SmokeTest.Commands) > 0 {
 		if err := b.smokeCommands(ctx, m, address); err != nil {
-			return m, err
+			return err
 		}
 	}
 	status, err := b.api.Status(ctx, m.node, m.vmid)
 	if err == nil && status != "running" {
 		err = fmt.Errorf("clone %d is not up any more", m.vmid)
 	}
-	return m, err
+	return err
 }
 
 func (b *build) smokeCommands(ctx context.Context, m *made, address string) error {
@@ -128,41 +134,27 @@ func waitCommand(ctx context.Context, cmd *packersdk.RemoteCmd) (int, error) {
 	}
 }
 
-// enter connects to the clone, through the node where there is a way.
-func (b *build) enter(ctx context.Context, m *made, address string) (packersdk.Communicator, error) {
-	if b.node != nil {
-		if err := b.waitUp(ctx, m.vmid); err != nil {
-			return nil, err
-		}
-		return pct.New(ctx, b.node, fmt.Sprint(m.vmid)), nil
-	}
-	conf := b.conf.Comm
-	conf.SSHHost = ""
-	state := new(multistep.BasicStateBag)
-	state.Put("ui", b.ui)
-	connect := communicator.StepConnectSSH{Config: &conf, SSHConfig: conf.SSHConfigFunc(),
-		Host: func(multistep.StateBag) (string, error) { return address, nil }}
-	if connect.Run(ctx, state) != multistep.ActionContinue {
-		if err, ok := state.GetOk("error"); ok {
-			return nil, err.(error)
-		}
-		return nil, context.Cause(ctx)
-	}
-	return state.Get("communicator").(packersdk.Communicator), nil
+// tailBuffer keeps the end of what is written to it, by standard output and
+// standard error at once. It is no bytes.Buffer: whose ReadFrom, which io.Copy
+// prefers, knows neither the other writer nor the limit.
+type tailBuffer struct {
+	mu   sync.Mutex
+	text []byte
 }
-
-// tailBuffer keeps the end of what is written to it.
-type tailBuffer struct{ bytes.Buffer }
 
 const tailSize = 4 << 10
 
 // Write implements io.Writer.
 func (t *tailBuffer) Write(p []byte) (int, error) {
-	n, err := t.Buffer.Write(p)
-	if over := t.Len() - tailSize; over > 0 {
-		t.Next(over)
-	}
-	return n, err
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = append(t.text, p...)
+	t.text = t.text[max(0, len(t.text)-tailSize):]
+	return len(p), nil
 }
 
-func (t *tailBuffer) String() string { return strings.TrimRight(t.Buffer.String(), "\n") }
+func (t *tailBuffer) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.TrimRight(string(t.text), "\n")
+}
