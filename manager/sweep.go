@@ -139,6 +139,10 @@ func (p *program) sweepAccess(o sweepOptions) (proxmox.BuilderConfig, error) {
 	}
 	if conf.URL == "" {
 		conf.URL = c.Proxmox.URL
+	}
+	// The certificate is checked as the daemon checks it.
+	if conf.URL == c.Proxmox.URL {
+		conf.ServerName = c.Proxmox.ServerName
 		if o.ca == "" {
 			conf.CA = c.Proxmox.CA
 		}

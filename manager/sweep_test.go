@@ -1,7 +1,12 @@
 package main
 
 import (
+	"encoding/pem"
+	"io"
+	"log"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -109,4 +114,65 @@ func TestSweepLeavesWhatBecameReady(t *testing.T) {
 	if err := sweepVerdict(list); err != nil {
 		t.Errorf("got %v, want no error", err)
 	}
+}
+
+// A sweep with what the daemon's configuration says trusts what the daemon
+// trusts, and is told the right host name to expect.
+func TestSweepChecksTheServerAsTheDaemonDoes(t *testing.T) {
+	cluster := pve.New(pve.Config{})
+	token := pve.Lab(cluster)
+	srv := httptest.NewUnstartedServer(cluster)
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // it says who refused it
+	srv.StartTLS()
+	defer srv.Close()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"token": token, "key": string(appKey()), "secret": "webhook-secret",
+		"ca.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PROXMOX_USERNAME", "")
+	t.Setenv("PROXMOX_TOKEN", "")
+	t.Setenv("PROXMOX_PASSWORD", "")
+	for _, test := range []struct{ name, lines, env, ca, want string }{
+		{"nothing is known", "", "", "", "certificate"},
+		{"the CA of the configuration", "ca_file = \"ca.pem\"", "", "", ""},
+		{"no CA by flag", "ca_file = \"ca.pem\"", "", filepath.Join(dir, "token"), "no certificate in PEM form"},
+		{"a name that the server has", "ca_file = \"ca.pem\"\nserver_name = \"example.com\"", "", "", ""},
+		{"a name that it does not have", "ca_file = \"ca.pem\"\nserver_name = \"pve.example.org\"", "", "", "pve.example.org"},
+		{"the same server by the environment", "ca_file = \"ca.pem\"", srv.URL, "", ""},
+		{"another server by the environment", "ca_file = \"ca.pem\"", srv.URL + "/api2/json", "", "certificate"},
+		{"another server with its CA", "", srv.URL + "/api2/json", filepath.Join(dir, "ca.pem"), ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Setenv("PROXMOX_URL", test.env)
+			text := strings.Replace(good, `"https://pve1:8006"`, strconv.Quote(srv.URL)+"\n"+test.lines, 1)
+			file := filepath.Join(dir, "dayfly.hcl")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			err := askNodes(t, sweepOptions{config: file, ca: test.ca})
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("got %v, want an error about %q", err, test.want)
+			}
+		})
+	}
+}
+
+// askNodes makes a sweep's client and asks for the nodes.
+func askNodes(t *testing.T, o sweepOptions) error {
+	conf, err := new(program).sweepAccess(o)
+	if err != nil {
+		return err
+	}
+	api, err := proxmox.NewBuilder(conf)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	_, err = api.Nodes(t.Context())
+	return err
 }

@@ -27,6 +27,7 @@ type BuilderConfig struct {
 	Token       fleet.Secret // the token's secret; wins over Password
 	Password    fleet.Secret
 	CA          []byte // PEM; empty: the system's
+	ServerName  string // a name in the certificate, if not the one in URL
 	Fingerprint string // SHA-256 of the server's certificate, in hex; pins it instead of checking its chain
 	Insecure    bool   // checks no certificate at all
 	Transport   http.RoundTripper
@@ -113,7 +114,7 @@ func (conf BuilderConfig) checkUser() error {
 }
 
 func (conf BuilderConfig) transport() (http.RoundTripper, error) {
-	tc := &tls.Config{MinVersion: tls.VersionTLS12}
+	tc := &tls.Config{ServerName: conf.ServerName, MinVersion: tls.VersionTLS12}
 	if len(conf.CA) > 0 {
 		tc.RootCAs = x509.NewCertPool()
 		if !tc.RootCAs.AppendCertsFromPEM(conf.CA) {

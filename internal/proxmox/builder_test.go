@@ -189,6 +189,8 @@ func TestBuilderChecksTheServer(t *testing.T) {
 		{"unknown", BuilderConfig{}, false},
 		{"insecure", BuilderConfig{Insecure: true}, true},
 		{"its CA", BuilderConfig{CA: ca}, true},
+		{"its CA, under another of its names", BuilderConfig{CA: ca, ServerName: "example.com"}, true},
+		{"its CA, under a name that it does not have", BuilderConfig{CA: ca, ServerName: "pve.example.org"}, false},
 		{"its fingerprint", BuilderConfig{Fingerprint: strings.ToUpper(hex.EncodeToString(sum[:]))}, true},
 		{"another fingerprint", BuilderConfig{Fingerprint: strings.Repeat("AB:", 31) + "AB"}, false},
 		{"another fingerprint, insecure", BuilderConfig{Insecure: true, Fingerprint: strings.Repeat("AB:", 31) + "AB"}, false},
