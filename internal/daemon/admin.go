@@ -61,7 +61,7 @@ func (d *Daemon) status(r *http.Request) (Status, error) {
 func (d *Daemon) snapshot(s *state) Status {
 	o := d.observed()
 	out := Status{
-		Version: d.cfg.Version, Started: d.started, Revision: s.revision, Refused: s.refused,
+		Version: d.cfg.Version, Started: d.started, Revision: s.inForce.Revision, Refused: s.refused,
 		Delivery: d.deliver.Name(), Troubles: append([]Trouble{}, s.troubled()...),
 		Pools: []PoolStatus{}, Runners: []RunnerStatus{}, Nodes: []NodeStatus{}, Foreign: []ForeignStatus{},
 	}

@@ -167,7 +167,7 @@ func (d *Daemon) readyz(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *state) unready() string {
-	if s.revision == "" {
+	if s.inForce.Revision == "" {
 		return "no pools are in force yet"
 	}
 	listed := false

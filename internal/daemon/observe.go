@@ -46,7 +46,7 @@ func (d *Daemon) report(ctx context.Context, key string, err error) {
 }
 
 func (d *Daemon) lookAtPools(ctx context.Context) error {
-	known, err := ask(ctx, d, func(s *state) string { return s.read })
+	known, err := ask(ctx, d, func(s *state) pools.Known { return pools.Known{Read: s.read, InForce: s.inForce} })
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (d *Daemon) refuse(s *state, invalid *pools.Invalid) {
 // adopt puts a new revision of the pools in force.
 func (d *Daemon) adopt(s *state, set pools.Set) {
 	d.log.Info("pools in force", "revision", set.Revision, "pools", len(set.Desired.Pools))
-	s.desired, s.revision, s.read, s.refused = set.Desired, set.Revision, set.Revision, ""
+	s.desired, s.inForce, s.read, s.refused = set.Desired, set, set.Revision, ""
 	l := &s.desired.Limits
 	l.Max = cmp.Or(l.Max, d.cfg.Limits.Max)
 	l.PerNode = cmp.Or(l.PerNode, d.cfg.Limits.PerNode)

@@ -8,14 +8,15 @@ import (
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/journal"
+	"github.com/dayfly-ci/dayfly/internal/pools"
 )
 
 // state is everything the loop knows. Only the loop touches it.
 type state struct {
-	desired  fleet.Desired
-	revision string // of the pools in force
-	read     string // revision read last, in force or refused
-	refused  string // why a newer revision of the pools is not in force
+	desired fleet.Desired
+	inForce pools.Set // the pools in force, as they were read
+	read    string    // revision read last, in force or refused
+	refused string    // why a newer revision of the pools is not in force
 
 	runners  map[string]*runner // by name; changed by add and drop only
 	ordered  []*runner          // the same, sorted; nil: to be made anew

@@ -74,7 +74,7 @@ func (d *Daemon) receive(ctx context.Context, r *http.Request, body io.Reader) (
 // received and forgotten: GitHub would show anything else as a failure.
 func (d *Daemon) accept(ctx context.Context, del github.Delivery, source string) (string, error) {
 	switch {
-	case del.Push != nil:
+	case del.Push != nil && d.cfg.Source.Concerns(del.Repo, del.Push.Ref):
 		d.looks.pools.poke()
 	case strings.HasPrefix(del.Event, "installation"): // what it covers may have changed
 		d.looks.jobs.pokeAll()

@@ -1,12 +1,10 @@
 package pools
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -14,11 +12,9 @@ import (
 	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
-	"github.com/go-git/go-git/v5/plumbing/format/packfile"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"github.com/go-git/go-git/v5/plumbing/storer"
-	"github.com/go-git/go-git/v5/storage/memory"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 )
@@ -89,7 +85,11 @@ func (r *repository) attempt(ctx context.Context, to string, author Author, chan
 	if err != nil {
 		return "", false, kindOfCommit(ctx, err)
 	}
-	set, err := r.config.read(base.store, base.commit)
+	tip, err := readCommit(base.store, base.commit)
+	if err != nil {
+		return "", false, kindOfCommit(ctx, err)
+	}
+	set, err := r.config.read(base.store, tip)
 	if err != nil {
 		return "", false, err
 	}
@@ -128,7 +128,7 @@ type base struct {
 
 // base reads the tip of the branch with its whole tree.
 func (c GitConfig) base(ctx context.Context) (base, error) {
-	if filepath.IsAbs(c.URL) {
+	if c.isLocal() {
 		return c.localBase()
 	}
 	s, err := c.connect(ctx)
@@ -144,16 +144,9 @@ func (c GitConfig) base(ctx context.Context) (base, error) {
 	if err != nil {
 		return base{}, err
 	}
-	pack, err := c.fetch(ctx, s, refs, tip)
+	store, err := c.unpack(ctx, s, refs, part{tip: tip, depth: 1})
 	if err != nil {
 		return base{}, err
-	}
-	if err := weigh(pack); err != nil {
-		return base{}, refused(tip.String(), "Repository refused", "The server's pack is not read: %s.", err)
-	}
-	store := memory.NewStorage()
-	if err := packfile.UpdateObjectStorage(store, bytes.NewReader(pack)); err != nil {
-		return base{}, fmt.Errorf("unpack: %w: %w", err, fleet.ErrUnavailable)
 	}
 	return base{store: store, branch: c.branchName(refs), commit: tip}, nil
 }

@@ -33,20 +33,25 @@ func (d dir) String() string { return "directory " + string(d) }
 
 // Load implements Source. A directory has no history: a file that is being
 // written while it is read is read again at the next Load.
-func (d dir) Load(ctx context.Context, known string) (Set, error) {
+func (d dir) Load(ctx context.Context, known Known) (Set, error) {
 	pick, err := d.pick(ctx)
 	if err != nil && !errors.Is(err, errTooMuch) {
 		return Set{}, err
 	}
 	revision := "dir:" + pick.hash()
-	if revision == known {
+	if revision == known.Read {
 		return Set{}, ErrUnchanged
 	}
 	if err != nil {
 		return Set{}, refused(revision, "Too many files", "%s has more than %d entries or %d pool files.", d, maxEntries, maxFiles)
 	}
-	return newSet(revision, pick.files, pick.notes...)
+	set, err := newSet(revision, pick.files, pick.notes...)
+	set.Origin = d.String()
+	return set, err
 }
+
+// Concerns implements Source.
+func (d dir) Concerns(string, string) bool { return false }
 
 // Files reads what Dir would read of a directory, for Parse; names are as in
 // the directory.

@@ -28,7 +28,7 @@ func TestDirectoriesAreReadAsTheyChange(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, dir, minimal("3"))
 	fill(t, dir, map[string]string{".git/x.hcl": "no pool file", ".x.hcl": "no pool file", "README.md": "no pool file", "pools/a/b.hcl": "# empty\n"})
-	first, err := Dir(dir).Load(t.Context(), "")
+	first, err := Dir(dir).Load(t.Context(), Known{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,11 +38,11 @@ func TestDirectoriesAreReadAsTheyChange(t *testing.T) {
 	if !strings.HasPrefix(first.Revision, "dir:") {
 		t.Errorf("revision %q does not start with dir:", first.Revision)
 	}
-	if _, err := Dir(dir).Load(t.Context(), first.Revision); !errors.Is(err, ErrUnchanged) {
+	if _, err := Dir(dir).Load(t.Context(), Known{Read: first.Revision}); !errors.Is(err, ErrUnchanged) {
 		t.Errorf("unchanged directory: got %v", err)
 	}
 	fill(t, dir, minimal("4"))
-	second, err := Dir(dir).Load(t.Context(), first.Revision)
+	second, err := Dir(dir).Load(t.Context(), Known{Read: first.Revision})
 	if err != nil || second.Revision == first.Revision || second.Desired.Pools[0].Max != 4 {
 		t.Errorf("changed directory: got %v, %+v", err, second)
 	}
@@ -50,7 +50,7 @@ func TestDirectoriesAreReadAsTheyChange(t *testing.T) {
 	if err := os.Rename(filepath.Join(dir, "pools/main.hcl"), filepath.Join(dir, "pools/main2.hcl")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Dir(dir).Load(t.Context(), second.Revision); err != nil {
+	if _, err := Dir(dir).Load(t.Context(), Known{Read: second.Revision}); err != nil {
 		t.Errorf("renamed file: got %v", err)
 	}
 }
@@ -64,7 +64,7 @@ func TestLinksOutOfTheDirectoryAreLeftOut(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	set, err := Dir(dir).Load(t.Context(), "")
+	set, err := Dir(dir).Load(t.Context(), Known{})
 	if err != nil || len(set.Files) != 1 {
 		t.Fatalf("got %v, files %v", err, sortedKeys(set.Files))
 	}
@@ -76,28 +76,28 @@ func TestLinksOutOfTheDirectoryAreLeftOut(t *testing.T) {
 func TestRefusedDirectoryIsInvalidWithItsRevision(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, dir, map[string]string{"a.hcl": strings.Repeat("#", maxFile+1)})
-	_, err := Dir(dir).Load(t.Context(), "")
+	_, err := Dir(dir).Load(t.Context(), Known{})
 	var invalid *Invalid
 	if !errors.As(err, &invalid) || !strings.Contains(err.Error(), "Pool file too large") {
 		t.Fatalf("got %v, want Invalid", err)
 	}
-	if _, err := Dir(dir).Load(t.Context(), invalid.Revision); !errors.Is(err, ErrUnchanged) {
+	if _, err := Dir(dir).Load(t.Context(), Known{Read: invalid.Revision}); !errors.Is(err, ErrUnchanged) {
 		t.Errorf("the same again: got %v, want ErrUnchanged", err)
 	}
-	if _, err := Dir(t.TempDir()).Load(t.Context(), ""); !errors.Is(err, fleet.ErrInvalid) {
+	if _, err := Dir(t.TempDir()).Load(t.Context(), Known{}); !errors.Is(err, fleet.ErrInvalid) {
 		t.Errorf("empty directory: got %v, want ErrInvalid", err)
 	}
 }
 
 func TestDirectoryThatCannotBeRead(t *testing.T) {
-	if _, err := Dir(filepath.Join(t.TempDir(), "gone")).Load(t.Context(), ""); !errors.Is(err, fleet.ErrNotFound) {
+	if _, err := Dir(filepath.Join(t.TempDir(), "gone")).Load(t.Context(), Known{}); !errors.Is(err, fleet.ErrNotFound) {
 		t.Errorf("missing directory: got %v, want ErrNotFound", err)
 	}
 	dir := t.TempDir()
 	fill(t, dir, minimal("3"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Dir(dir).Load(ctx, ""); !errors.Is(err, context.Canceled) {
+	if _, err := Dir(dir).Load(ctx, Known{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: got %v", err)
 	}
 }

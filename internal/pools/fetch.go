@@ -43,39 +43,78 @@ func (c GitConfig) connect(ctx context.Context) (server, error) {
 	return c.http(ep)
 }
 
+// point is a commit and the objects that it is read from.
+type point struct {
+	store storer.EncodedObjectStorer
+	tip   plumbing.Hash
+}
+
 // remote speaks the protocol itself rather than through go-git's Remote and
 // Clone. The two share one conversation that way, so the tip cannot move in
 // between; the pack can be weighed before it is unpacked; and no client has to
 // be put into go-git's global table.
-func (c GitConfig) remote(ctx context.Context, s server, known string) (Set, error) {
+func (c GitConfig) remote(ctx context.Context, known string) (point, error) {
+	s, err := c.connect(ctx)
+	if err != nil {
+		return point{}, err
+	}
+	defer s.Close()
 	refs, err := s.AdvertisedReferencesContext(ctx)
 	if err != nil {
-		return Set{}, err
+		return point{}, err
 	}
 	tip, err := c.tip(refs)
 	if err != nil {
-		return Set{}, err
+		return point{}, err
 	}
-	revision := tip.String()
-	if revision == known {
-		return Set{}, ErrUnchanged
+	if tip.String() == known {
+		return point{}, ErrUnchanged
 	}
-	pack, err := c.fetch(ctx, s, refs, tip)
+	store, err := c.unpack(ctx, s, refs, part{tip: tip, depth: 1})
 	if errors.Is(err, errTooLarge) {
-		return Set{}, refused(revision, "Repository too large",
+		return point{}, refused(tip.String(), "Repository too large",
 			"The files of the commit have more than %d bytes. Keep pool files in a repository of their own.", c.MaxBytes)
 	}
+	return point{store, tip}, err
+}
+
+// history fetches the commits behind a tip that was read before.
+func (c GitConfig) history(ctx context.Context, tip plumbing.Hash, depth int) (storer.EncodedObjectStorer, error) {
+	s, err := c.connect(ctx)
 	if err != nil {
-		return Set{}, err
+		return nil, err
+	}
+	defer s.Close()
+	refs, err := s.AdvertisedReferencesContext(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if now, err := c.tip(refs); err != nil || now != tip {
+		return nil, errors.Join(err, fmt.Errorf("the branch was moved at the same time: %w", fleet.ErrUnavailable))
+	}
+	store, err := c.unpack(ctx, s, refs, part{tip: tip, depth: depth, bare: true})
+	if errors.Is(err, errTooLarge) {
+		return nil, refused(tip.String(), "Repository too large",
+			"The newest %d commits have more than %d bytes, so it is not seen that they follow the one in force. Keep pool files in a repository of their own.",
+			depth, c.MaxBytes)
+	}
+	return store, err
+}
+
+// unpack fetches a part of the repository into memory.
+func (c GitConfig) unpack(ctx context.Context, s server, refs *packp.AdvRefs, want part) (*memory.Storage, error) {
+	pack, err := c.fetch(ctx, s, refs, want)
+	if err != nil {
+		return nil, err
 	}
 	if err := weigh(pack); err != nil {
-		return Set{}, refused(revision, "Repository refused", "The server's pack is not read: %s.", err)
+		return nil, refused(want.tip.String(), "Repository refused", "The server's pack is not read: %s.", err)
 	}
 	store := memory.NewStorage()
 	if err := packfile.UpdateObjectStorage(store, bytes.NewReader(pack)); err != nil {
-		return Set{}, fmt.Errorf("unpack: %w: %w", err, fleet.ErrUnavailable)
+		return nil, fmt.Errorf("unpack: %w: %w", err, fleet.ErrUnavailable)
 	}
-	return c.read(store, tip)
+	return store, nil
 }
 
 // tip finds the newest commit of the branch.
@@ -95,19 +134,32 @@ func (c GitConfig) tip(refs *packp.AdvRefs) (plumbing.Hash, error) {
 
 var errTooLarge = errors.New("answer too large")
 
-// fetch asks for one commit without its history, and returns the pack.
-func (c GitConfig) fetch(ctx context.Context, s server, refs *packp.AdvRefs, tip plumbing.Hash) ([]byte, error) {
+// part is what is asked of a server.
+type part struct {
+	tip   plumbing.Hash
+	depth int  // commits behind it, itself included
+	bare  bool // the commits alone, where the server can leave the files out
+}
+
+// fetch asks for a part of the repository and returns the pack.
+func (c GitConfig) fetch(ctx context.Context, s server, refs *packp.AdvRefs, want part) ([]byte, error) {
 	req := packp.NewUploadPackRequestFromCapabilities(refs.Capabilities)
 	req.Capabilities.Delete(capability.ThinPack) // there is nothing here it could be thin against
-	req.Wants = []plumbing.Hash{tip}
-	if refs.Capabilities.Supports(capability.NoProgress) {
-		if err := req.Capabilities.Set(capability.NoProgress); err != nil {
-			return nil, err
-		}
-	}
+	req.Wants = []plumbing.Hash{want.tip}
+	use := []capability.Capability{capability.NoProgress}
 	if refs.Capabilities.Supports(capability.Shallow) {
-		req.Depth = packp.DepthCommits(1)
-		if err := req.Capabilities.Set(capability.Shallow); err != nil {
+		req.Depth = packp.DepthCommits(want.depth)
+		use = append(use, capability.Shallow)
+	}
+	if want.bare && refs.Capabilities.Supports(capability.Filter) {
+		req.Filter = packp.FilterTreeDepth(0)
+		use = append(use, capability.Filter)
+	}
+	for _, name := range use {
+		if !refs.Capabilities.Supports(name) {
+			continue
+		}
+		if err := req.Capabilities.Set(name); err != nil {
 			return nil, err
 		}
 	}
@@ -138,11 +190,11 @@ func readAll(r io.Reader, most int64) ([]byte, error) {
 	return data, err
 }
 
-// local reads a repository on this machine.
-func (c GitConfig) local(known string) (Set, error) {
+// local finds the tip of a repository on this machine.
+func (c GitConfig) local(known string) (point, error) {
 	repo, err := git.PlainOpenWithOptions(c.URL, &git.PlainOpenOptions{EnableDotGitCommonDir: true})
 	if err != nil {
-		return Set{}, err
+		return point{}, err
 	}
 	name := plumbing.HEAD
 	if c.Branch != "" {
@@ -150,28 +202,24 @@ func (c GitConfig) local(known string) (Set, error) {
 	}
 	ref, err := repo.Reference(name, true)
 	if errors.Is(err, plumbing.ErrReferenceNotFound) {
-		return Set{}, fmt.Errorf("branch %q: %w", c.Branch, fleet.ErrNotFound)
+		return point{}, fmt.Errorf("branch %q: %w", c.Branch, fleet.ErrNotFound)
 	}
 	if err != nil {
-		return Set{}, err
+		return point{}, err
 	}
 	if ref.Hash().String() == known {
-		return Set{}, ErrUnchanged
+		return point{}, ErrUnchanged
 	}
-	return c.read(repo.Storer, ref.Hash())
+	return point{repo.Storer, ref.Hash()}, nil
 }
 
 // read reads the pool files of a commit.
-func (c GitConfig) read(store storer.EncodedObjectStorer, tip plumbing.Hash) (Set, error) {
-	commit, err := object.GetCommit(store, tip)
+func (c GitConfig) read(store storer.EncodedObjectStorer, commit rawCommit) (Set, error) {
+	root, err := object.GetTree(store, commit.tree)
 	if err != nil {
-		return Set{}, fmt.Errorf("read commit %s: %w", tip, err)
+		return Set{}, fmt.Errorf("read tree of commit %s: %w", commit.id, err)
 	}
-	root, err := commit.Tree()
-	if err != nil {
-		return Set{}, fmt.Errorf("read tree of commit %s: %w", tip, err)
-	}
-	return readTree(store, root, tip.String(), c.Path)
+	return readTree(store, root, commit.id.String(), c.Path)
 }
 
 // kindOfGit gives an error of a conversation one of fleet's kinds, and a hint.

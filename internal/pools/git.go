@@ -30,6 +30,9 @@ type GitConfig struct {
 	SSHKey     string // file of an unencrypted private key, for SSH
 	KnownHosts string // file of the host keys to trust, for SSH
 
+	Verify       Verify // whose commits are obeyed; the zero value is everybody's
+	AllowRewrite bool   // a new commit need not follow the one in force
+
 	Timeout  time.Duration // of one Load; zero is 30 s
 	MaxBytes int64         // of one answer of the server; zero is 16 MiB
 }
@@ -60,6 +63,7 @@ func Git(c GitConfig) Source {
 type repository struct {
 	config GitConfig
 	mu     sync.Mutex // one Load at a time
+	keys   string     // hash of the keys that the last Load verified by
 }
 
 // String implements Source.
@@ -85,7 +89,7 @@ func redact(raw string) string {
 }
 
 // Load implements Source.
-func (r *repository) Load(ctx context.Context, known string) (set Set, err error) {
+func (r *repository) Load(ctx context.Context, known Known) (set Set, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, r.config.Timeout)
@@ -108,16 +112,67 @@ func (r *repository) Load(ctx context.Context, known string) (set Set, err error
 	return Set{}, fmt.Errorf("read %s: %w", r, kindOfGit(ctx, err))
 }
 
-func (r *repository) load(ctx context.Context, known string) (Set, error) {
-	if filepath.IsAbs(r.config.URL) {
-		return r.config.local(known)
-	}
-	server, err := r.config.connect(ctx)
+func (r *repository) load(ctx context.Context, known Known) (Set, error) {
+	keys, err := r.trust(&known)
 	if err != nil {
 		return Set{}, err
 	}
-	defer server.Close()
-	return r.config.remote(ctx, server, known)
+	var p point
+	if r.config.isLocal() {
+		p, err = r.config.local(known.Read)
+	} else {
+		p, err = r.config.remote(ctx, known.Read)
+	}
+	if err != nil {
+		return Set{}, err
+	}
+	commit, err := readCommit(p.store, p.tip)
+	if err != nil {
+		return Set{}, err
+	}
+	signer, err := r.judge(ctx, p.store, commit, known, keys)
+	if err != nil {
+		return Set{}, err
+	}
+	set, err := r.config.read(p.store, commit)
+	if err != nil {
+		return Set{}, err
+	}
+	if err := r.guardRemoval(commit, known, set); err != nil {
+		return Set{}, err
+	}
+	set.Origin, set.Signer = r.String(), signer
+	return set, nil
+}
+
+// trust reads the keys; nil when nothing is verified. When they are not those
+// of the last time, no verdict of before holds, nor does at first that of a
+// commit which is in force unverified.
+func (r *repository) trust(known *Known) (*trust, error) {
+	if r.config.Verify.Mode == VerifyOff {
+		return nil, nil
+	}
+	keys, err := r.config.Verify.load()
+	if err != nil {
+		return nil, err
+	}
+	if r.keys == "" && known.InForce.Signer == "" || r.keys != "" && r.keys != keys.hash {
+		known.Read = ""
+	}
+	r.keys = keys.hash
+	return keys, nil
+}
+
+func (c GitConfig) isLocal() bool { return filepath.IsAbs(c.URL) }
+
+// Concerns implements Source. A repository on this machine may be a mirror of
+// any other.
+func (r *repository) Concerns(repo, ref string) bool {
+	if r.config.Branch != "" && ref != "refs/heads/"+r.config.Branch {
+		return false
+	}
+	name := strings.TrimSuffix(strings.TrimSuffix(r.config.URL, "/"), ".git")
+	return r.config.isLocal() || strings.HasSuffix(strings.ToLower(name), strings.ToLower(repo))
 }
 
 // scp matches user@host:path, which is no URL.
@@ -141,7 +196,7 @@ func (c GitConfig) problem() string {
 	if clean := path.Clean("/" + c.Path); c.Path != "" && (path.IsAbs(c.Path) || clean[1:] != path.Clean(c.Path)) {
 		return fmt.Sprintf("path %.80q must be relative, below the top of the repository", c.Path)
 	}
-	if filepath.IsAbs(c.URL) {
+	if c.isLocal() {
 		return c.without("a local repository", !c.Token.Empty(), c.SSHKey != "")
 	}
 	if scp.MatchString(c.URL) {

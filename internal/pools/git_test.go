@@ -37,23 +37,23 @@ func TestCommitsAreReadAsTheyCome(t *testing.T) {
 	transports(t, func(t *testing.T, r *testRepo, c GitConfig) {
 		first := r.commit("main", r.files(minimal("3")))
 		source := Git(c)
-		set, err := source.Load(t.Context(), "")
+		set, err := source.Load(t.Context(), Known{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if set.Revision != first.String() || set.Desired.Pools[0].Max != 3 || len(set.Files["main.hcl"]) == 0 {
 			t.Errorf("got revision %s, %+v", set.Revision, set.Desired)
 		}
-		if _, err := source.Load(t.Context(), set.Revision); !errors.Is(err, ErrUnchanged) {
+		if _, err := source.Load(t.Context(), Known{Read: set.Revision}); !errors.Is(err, ErrUnchanged) {
 			t.Errorf("known revision: got %v, want ErrUnchanged", err)
 		}
 		second := r.commit("main", r.files(minimal("4")), first)
-		if set, err = source.Load(t.Context(), set.Revision); err != nil || set.Revision != second.String() || set.Desired.Pools[0].Max != 4 {
+		if set, err = source.Load(t.Context(), Known{Read: set.Revision}); err != nil || set.Revision != second.String() || set.Desired.Pools[0].Max != 4 {
 			t.Errorf("second commit: got %v, %+v", err, set)
 		}
 		// A force push to a commit that shares nothing with what was seen.
 		forced := r.commit("main", r.files(minimal("5")))
-		if set, err = source.Load(t.Context(), set.Revision); err != nil || set.Revision != forced.String() || set.Desired.Pools[0].Max != 5 {
+		if set, err = source.Load(t.Context(), Known{Read: set.Revision}); err != nil || set.Revision != forced.String() || set.Desired.Pools[0].Max != 5 {
 			t.Errorf("force push: got %v, %+v", err, set)
 		}
 	})
@@ -64,7 +64,7 @@ func TestDefaultBranchAndTopDirectory(t *testing.T) {
 		r.commit("other", r.files(minimal("1")))
 		r.commit("main", r.files(map[string]string{"top.hcl": minimal("7")["pools/main.hcl"]}))
 		c.Branch, c.Path = "", ""
-		set, err := Git(c).Load(t.Context(), "")
+		set, err := Git(c).Load(t.Context(), Known{})
 		if err != nil || set.Desired.Pools[0].Max != 7 {
 			t.Errorf("got %v, %+v", err, set.Desired)
 		}
@@ -91,7 +91,7 @@ func TestRefusedCommitsAreInvalidWithTheirRevision(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			transports(t, func(t *testing.T, r *testRepo, c GitConfig) {
 				tip := r.commit("main", r.files(test.files))
-				_, err := Git(c).Load(t.Context(), "")
+				_, err := Git(c).Load(t.Context(), Known{})
 				var invalid *Invalid
 				if !errors.As(err, &invalid) || invalid.Revision != tip.String() || !strings.Contains(err.Error(), test.want) {
 					t.Fatalf("got %v, want Invalid of %s with %q", err, tip, test.want)
@@ -99,7 +99,7 @@ func TestRefusedCommitsAreInvalidWithTheirRevision(t *testing.T) {
 				if !errors.Is(err, fleet.ErrInvalid) {
 					t.Error("it is not a fleet.ErrInvalid")
 				}
-				if _, err := Git(c).Load(t.Context(), invalid.Revision); !errors.Is(err, ErrUnchanged) {
+				if _, err := Git(c).Load(t.Context(), Known{Read: invalid.Revision}); !errors.Is(err, ErrUnchanged) {
 					t.Errorf("the refused revision again: got %v, want ErrUnchanged", err)
 				}
 			})
@@ -120,7 +120,7 @@ func TestOnlyRegularPoolFilesAreRead(t *testing.T) {
 			object.TreeEntry{Name: "notes.txt", Mode: filemode.Regular, Hash: bad},
 		)
 		r.commit("main", r.tree(object.TreeEntry{Name: "pools", Mode: filemode.Dir, Hash: below}))
-		set, err := Git(c).Load(t.Context(), "")
+		set, err := Git(c).Load(t.Context(), Known{})
 		if err != nil || len(set.Files) != 1 || set.Desired.Pools[0].Max != 3 {
 			t.Fatalf("got %v, files %v", err, sortedKeys(set.Files))
 		}
@@ -137,7 +137,7 @@ func TestTenThousandOtherFilesDoNoHarm(t *testing.T) {
 		files[fmt.Sprintf("pools/docs/%d.md", i)] = "same"
 	}
 	r.commit("main", r.files(files))
-	set, err := Git(r.overHTTP()).Load(t.Context(), "")
+	set, err := Git(r.overHTTP()).Load(t.Context(), Known{})
 	if err != nil || len(set.Files) != 1 {
 		t.Errorf("got %v, %d files", err, len(set.Files))
 	}
@@ -156,7 +156,7 @@ func TestTreeThatContainsItselfManyTimesIsRefused(t *testing.T) {
 		tree = r.tree(entries...)
 	}
 	r.commit("main", tree)
-	_, err := Git(GitConfig{URL: r.dir}).Load(t.Context(), "")
+	_, err := Git(GitConfig{URL: r.dir}).Load(t.Context(), Known{})
 	var invalid *Invalid
 	if !errors.As(err, &invalid) || !strings.Contains(err.Error(), "Too many files") {
 		t.Errorf("got %v, want Invalid", err)
@@ -165,16 +165,16 @@ func TestTreeThatContainsItselfManyTimesIsRefused(t *testing.T) {
 
 func TestAbsentThingsAreNotFound(t *testing.T) {
 	transports(t, func(t *testing.T, r *testRepo, c GitConfig) {
-		if _, err := Git(c).Load(t.Context(), ""); !errors.Is(err, fleet.ErrNotFound) {
+		if _, err := Git(c).Load(t.Context(), Known{}); !errors.Is(err, fleet.ErrNotFound) {
 			t.Errorf("repository without a commit: got %v", err)
 		}
 		r.commit("main", r.files(minimal("3")))
 		c.Branch = "gone"
-		if _, err := Git(c).Load(t.Context(), ""); !errors.Is(err, fleet.ErrNotFound) || !strings.Contains(err.Error(), `"gone"`) {
+		if _, err := Git(c).Load(t.Context(), Known{}); !errors.Is(err, fleet.ErrNotFound) || !strings.Contains(err.Error(), `"gone"`) {
 			t.Errorf("missing branch: got %v", err)
 		}
 		c.URL += "-gone"
-		if _, err := Git(c).Load(t.Context(), ""); !errors.Is(err, fleet.ErrNotFound) {
+		if _, err := Git(c).Load(t.Context(), Known{}); !errors.Is(err, fleet.ErrNotFound) {
 			t.Errorf("missing repository: got %v", err)
 		}
 	})
@@ -185,7 +185,7 @@ func TestWrongCredentialsAreDenied(t *testing.T) {
 	r.commit("main", r.files(minimal("3")))
 	c := r.overHTTP()
 	c.Token = fleet.NewSecret("wrong-token")
-	_, err := Git(c).Load(t.Context(), "")
+	_, err := Git(c).Load(t.Context(), Known{})
 	if !errors.Is(err, fleet.ErrDenied) || strings.Contains(err.Error(), "wrong-token") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("wrong token: got %v", err)
 	}
@@ -193,17 +193,17 @@ func TestWrongCredentialsAreDenied(t *testing.T) {
 	_, other := newKey(t)
 	good := c.SSHKey
 	c.SSHKey = writeFile(t, "other", 0o600, other)
-	if _, err := Git(c).Load(t.Context(), ""); !errors.Is(err, fleet.ErrDenied) {
+	if _, err := Git(c).Load(t.Context(), Known{}); !errors.Is(err, fleet.ErrDenied) {
 		t.Errorf("wrong key: got %v", err)
 	}
 	c.SSHKey = writeFile(t, "open", 0o644, other)
-	if _, err := Git(c).Load(t.Context(), ""); !errors.Is(err, fleet.ErrDenied) || !strings.Contains(err.Error(), "chmod 600") {
+	if _, err := Git(c).Load(t.Context(), Known{}); !errors.Is(err, fleet.ErrDenied) || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("key that others may read: got %v", err)
 	}
 	c.SSHKey = good
 	stranger, _ := newKey(t)
 	c.KnownHosts = writeFile(t, "known", 0o644, []byte("127.0.0.1 "+strings.TrimSpace(authorized(stranger))+"\n"))
-	if _, err := Git(c).Load(t.Context(), ""); !errors.Is(err, fleet.ErrDenied) {
+	if _, err := Git(c).Load(t.Context(), Known{}); !errors.Is(err, fleet.ErrDenied) {
 		t.Errorf("unknown host key: got %v", err)
 	}
 }
@@ -232,7 +232,7 @@ func TestUnreachableServersAreUnavailable(t *testing.T) {
 		{URL: broken.URL + "/x.git"},
 		{URL: nonsense.URL + "/x.git"},
 	} {
-		_, err := Git(c).Load(t.Context(), "")
+		_, err := Git(c).Load(t.Context(), Known{})
 		if !errors.Is(err, fleet.ErrUnavailable) || len(err.Error()) > 600 {
 			t.Errorf("%s: got %v, want ErrUnavailable in a line", c.URL, err)
 		}
@@ -252,7 +252,7 @@ func TestSilentServersEndAtTheDeadline(t *testing.T) {
 	} {
 		c.Timeout = 50 * time.Millisecond
 		start := time.Now()
-		_, err := Git(c).Load(t.Context(), "")
+		_, err := Git(c).Load(t.Context(), Known{})
 		if !errors.Is(err, fleet.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: got %v, want ErrUnavailable and DeadlineExceeded", c.URL, err)
 		}
@@ -274,7 +274,7 @@ func TestAnswersAreBounded(t *testing.T) {
 		}
 	}))
 	defer endless.Close()
-	_, err := Git(GitConfig{URL: endless.URL, MaxBytes: 1 << 20}).Load(t.Context(), "")
+	_, err := Git(GitConfig{URL: endless.URL, MaxBytes: 1 << 20}).Load(t.Context(), Known{})
 	if !errors.Is(err, fleet.ErrUnavailable) {
 		t.Errorf("endless references: got %v", err)
 	}
@@ -288,7 +288,7 @@ func TestAnswersAreBounded(t *testing.T) {
 		}
 		tip := r.commit("main", r.files(map[string]string{"big": string(noise)}))
 		c.MaxBytes = 10_000
-		_, err := Git(c).Load(t.Context(), "")
+		_, err := Git(c).Load(t.Context(), Known{})
 		var invalid *Invalid
 		if !errors.As(err, &invalid) || invalid.Revision != tip.String() || !strings.Contains(err.Error(), "repository of their own") {
 			t.Errorf("got %v, want Invalid of %s", err, tip)
@@ -301,7 +301,7 @@ func TestInflatingPacksAreRefused(t *testing.T) {
 	files := minimal("3")
 	files["zeros"] = strings.Repeat("\x00", maxInflated+1)
 	tip := r.commit("main", r.files(files))
-	_, err := Git(r.overHTTP()).Load(t.Context(), "")
+	_, err := Git(r.overHTTP()).Load(t.Context(), Known{})
 	var invalid *Invalid
 	if !errors.As(err, &invalid) || invalid.Revision != tip.String() || !strings.Contains(err.Error(), "Repository refused") {
 		t.Errorf("got %v, want Invalid of %s", err, tip)
@@ -357,13 +357,13 @@ func TestConfigurationsAreChecked(t *testing.T) {
 func TestCorruptLocalRepositoryIsAnError(t *testing.T) {
 	r := newRepo(t)
 	r.commit("main", plumbing.NewHash("0123456789012345678901234567890123456789"))
-	if _, err := Git(GitConfig{URL: r.dir}).Load(t.Context(), ""); err == nil {
+	if _, err := Git(GitConfig{URL: r.dir}).Load(t.Context(), Known{}); err == nil {
 		t.Error("a commit without its tree was read")
 	}
 	if err := os.WriteFile(r.dir+"/HEAD", []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Git(GitConfig{URL: r.dir}).Load(t.Context(), ""); err == nil {
+	if _, err := Git(GitConfig{URL: r.dir}).Load(t.Context(), Known{}); err == nil {
 		t.Error("a repository with a broken HEAD was read")
 	}
 }

@@ -15,22 +15,34 @@ import (
 // Set is one revision of the pool files, read without error.
 type Set struct {
 	Desired  fleet.Desired
+	Origin   string            // what the source was called
 	Revision string            // a commit's id, or "dir:" and a hash of the files
+	Signer   string            // who signed the commit; empty when that was not verified
 	Files    map[string][]byte // by path below the source's own path
 	Warnings Diagnostics
 }
 
 // Source is where pool files come from.
 type Source interface {
-	// Load reads the newest revision. It returns ErrUnchanged when that is
-	// known, the revision of an earlier Set or Invalid; *Invalid when the
-	// revision is refused; and otherwise an error of one of fleet's kinds:
-	// ErrUnavailable is worth another try, ErrDenied and ErrNotFound need a
-	// person.
-	Load(ctx context.Context, known string) (Set, error)
+	// Load reads the newest revision. It returns ErrUnchanged when that was
+	// read already; *Invalid when the revision is refused; and otherwise an
+	// error of one of fleet's kinds: ErrUnavailable is worth another try,
+	// ErrDenied and ErrNotFound need a person.
+	Load(ctx context.Context, known Known) (Set, error)
+
+	// Concerns reports whether a push to a branch of a repository
+	// ("acme/pools", "refs/heads/main") may have brought a new revision. It
+	// errs on the side of looking.
+	Concerns(repo, ref string) bool
 
 	// String names the source, without credentials.
 	String() string
+}
+
+// Known is what the caller of Load knows already. The zero value is nothing.
+type Known struct {
+	Read    string // revision read last, of a Set or an Invalid
+	InForce Set    // what a new revision would replace
 }
 
 // ErrUnchanged says that the newest revision is the known one.
@@ -69,19 +81,21 @@ func refused(revision, summary, format string, args ...any) *Invalid {
 // stored is how a Set is kept.
 type stored struct {
 	Format   int               `json:"format"`
+	Origin   string            `json:"origin,omitempty"`
 	Revision string            `json:"revision"`
+	Signer   string            `json:"signer,omitempty"`
 	Files    map[string][]byte `json:"files"`
 }
 
 const (
 	storedFormat = 1
-	maxStored    = 2*maxTotal + maxFiles*(maxPath*6+16) + 1024 // base64, and names with every byte escaped
+	maxStored    = 2*maxTotal + maxFiles*(maxPath*6+16) + 16384 // base64, and names with every byte escaped
 )
 
 // Encode makes a Set storable: its files, not what they were read as, so that
 // a later release reads them with its own eyes.
 func Encode(s Set) []byte {
-	data, err := json.Marshal(stored{storedFormat, s.Revision, s.Files})
+	data, err := json.Marshal(stored{storedFormat, s.Origin, s.Revision, s.Signer, s.Files})
 	if err != nil {
 		panic("encode pool files: " + err.Error()) // strings and bytes cannot fail
 	}
@@ -102,7 +116,9 @@ func Decode(data []byte) (Set, error) {
 	if s.Format != storedFormat {
 		return Set{}, fmt.Errorf("decode pool files: format %d is not known: %w", s.Format, fleet.ErrInvalid)
 	}
-	return newSet(s.Revision, s.Files)
+	set, err := newSet(s.Revision, s.Files)
+	set.Origin, set.Signer = s.Origin, s.Signer
+	return set, err
 }
 
 // poolFile reports whether a path names a pool file. JSON is among them to be

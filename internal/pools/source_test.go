@@ -38,7 +38,7 @@ func TestTheLargestSetCanBeStored(t *testing.T) {
 }
 
 func TestDamagedStoresAreErrors(t *testing.T) {
-	bomb, _ := json.Marshal(stored{storedFormat, "r", map[string][]byte{"a.hcl": []byte(strings.Repeat("(", 60_000))}})
+	bomb, _ := json.Marshal(stored{Format: storedFormat, Revision: "r", Files: map[string][]byte{"a.hcl": []byte(strings.Repeat("(", 60_000))}})
 	for name, data := range map[string][]byte{
 		"empty":     nil,
 		"garbage":   []byte("\x00\xff"),

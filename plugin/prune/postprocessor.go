@@ -140,7 +140,7 @@ func (p *PostProcessor) PostProcess(ctx context.Context, ui packersdk.Ui, artifa
 func (p *PostProcessor) prune(ctx context.Context, ui packersdk.Ui, family string, made fleet.Ref) error {
 	c := &p.config
 	ui.Say(fmt.Sprintf("Pruning templates of the family %s, keeping %d", family, c.KeepReleases))
-	set, err := c.source().Load(ctx, "")
+	set, err := c.source().Load(ctx, pools.Known{})
 	if err != nil {
 		return err
 	}
