@@ -127,11 +127,12 @@ func deregistered(a fleet.Action) func(*runner) {
 func (d *Daemon) destroy(ctx context.Context, a fleet.Action, r fleet.Runner) outcome {
 	ctx, cancel := context.WithTimeout(ctx, destroyBound)
 	defer cancel()
-	if err := d.cfg.Proxmox.Destroy(ctx, r.Node, r.VMID); err != nil {
+	clean, err := d.cfg.Proxmox.Destroy(ctx, r.Node, r.VMID)
+	if err != nil {
 		return outcome{err: err}
 	}
 	return outcome{
-		apply:  func(r *runner) { r.Container = fleet.Absent; spent(a.Reason)(r) },
+		apply:  func(r *runner) { r.Container, r.destroyed = fleet.Absent, clean; spent(a.Reason)(r) },
 		events: []journal.Event{event(r, journal.Destroyed, a.Reason)},
 	}
 }

@@ -58,7 +58,7 @@ func (d *Daemon) discovered(s *state, c proxmox.Container) *runner {
 func (d *Daemon) contained(r *runner, c proxmox.Container) {
 	now := time.Now()
 	was := r.Container
-	r.Container, r.Storage, r.VMID, r.Node = c.State, c.Storage, c.VMID, c.Node
+	r.Container, r.Storage, r.VMID, r.Node, r.destroyed = c.State, c.Storage, c.VMID, c.Node, false
 	if c.State == fleet.Creating {
 		if c.Lock == "" {
 			spent("it was left half-made")(r) // nobody works on it any more

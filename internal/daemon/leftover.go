@@ -46,12 +46,15 @@ func (d *Daemon) lookAtLeftovers(ctx context.Context) error {
 func (s *state) gone() []fleet.Runner {
 	var list []fleet.Runner
 	for _, r := range s.inOrder() {
-		if !r.gone.IsZero() {
+		if r.left() {
 			list = append(list, r.Runner)
 		}
 	}
 	return list
 }
+
+// left reports whether only the VMID of the runner is left.
+func (r *runner) left() bool { return !r.gone.IsZero() }
 
 // probed applies whether the VMID of a runner that is gone is taken.
 func (d *Daemon) probed(s *state, name string, taken bool) {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"slices"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
@@ -36,7 +37,7 @@ func (d *Daemon) pace(s *state) {
 		set.round.set(set.to)
 	}
 	leftovers := every.Health
-	if len(s.gone()) > 0 {
+	if slices.ContainsFunc(s.inOrder(), (*runner).left) {
 		leftovers = doubtEvery
 	}
 	d.looks.leftovers.set(leftovers)

@@ -36,8 +36,10 @@ type runner struct {
 	attempts int       // failed actions in a row
 	gone     time.Time // since when nothing of it is seen
 	free     bool      // its VMID is seen to be free
-	dud      bool      // it counts as a failed launch of its pool
-	absent   bool      // it counts as ended because a listing left it out
+
+	destroyed bool // its destroy task ended well: nothing is left on its VMID
+	dud       bool // it counts as a failed launch of its pool
+	absent    bool // it counts as ended because a listing left it out
 }
 
 func newState() state {
@@ -146,7 +148,7 @@ func (d *Daemon) forget(now time.Time) {
 		if r.gone.IsZero() {
 			r.gone = now
 		}
-		if r.VMID != 0 && !r.free {
+		if r.doubtful() {
 			continue // see lookAtLeftovers
 		}
 		s.drop(r)
@@ -158,6 +160,10 @@ func (d *Daemon) forget(now time.Time) {
 	}
 	s.forgetHolds(now)
 }
+
+// doubtful reports whether something that no listing shows may be left on the
+// runner's VMID.
+func (r *runner) doubtful() bool { return r.VMID != 0 && !r.free && !r.destroyed }
 
 // save writes an observed fact about a runner. Losing it costs history only:
 // Proxmox and GitHub are the record.

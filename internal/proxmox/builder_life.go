@@ -111,7 +111,7 @@ func (b *Builder) destroy(ctx context.Context, node string, id fleet.VMID, mine 
 		return fmt.Errorf("its description is not the one we gave it: %w", fleet.ErrInvalid)
 	}
 	if s.protected() {
-		if err := b.c.putConfig(ctx, node, id, map[string]any{"protection": 0}); err != nil {
+		if err := b.c.putConfig(ctx, place{node, id}, nil, map[string]any{"protection": 0}); err != nil {
 			return fmt.Errorf("lift protection: %w", err)
 		}
 	}

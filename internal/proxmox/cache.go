@@ -1,6 +1,7 @@
 package proxmox
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 const settle = time.Minute
 
 // cache keeps configurations for as long as the listing shows no change of the
-// container and we made none.
+// container. Changes of our own are kept up with.
 type cache struct {
 	mu      sync.Mutex
 	known   map[place]remembered
@@ -27,7 +28,7 @@ type place struct {
 }
 
 type remembered struct {
-	shape guest
+	shape *guest // nil: not listed since we changed it
 	settings
 }
 
@@ -46,8 +47,13 @@ func (g guest) shape() guest {
 func (c *cache) find(node string, g guest) (settings, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r, ok := c.known[place{node, g.id()}]
-	if !ok || r.shape != g.shape() || time.Now().Before(c.doubt[g.id()]) {
+	at, shape := place{node, g.id()}, g.shape()
+	r, ok := c.known[at]
+	if ok && r.shape == nil {
+		r.shape = &shape
+		c.known[at] = r
+	}
+	if !ok || *r.shape != shape || time.Now().Before(c.doubt[g.id()]) {
 		return nil, false
 	}
 	return r.settings, true
@@ -65,22 +71,44 @@ func (c *cache) keep(node string, g guest, s settings, mark int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.changes[g.id()] == mark {
-		c.known[place{node, g.id()}] = remembered{g.shape(), s}
+		shape := g.shape()
+		c.known[place{node, g.id()}] = remembered{&shape, s}
 	}
 }
 
-// changed forgets a configuration that we change, before and after the change.
-func (c *cache) changed(id fleet.VMID, err error) {
+// latest is what a configuration was when it was last read or changed; nil:
+// unknown.
+func (c *cache) latest(at place) settings {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.known[at].settings
+}
+
+// changing forgets a configuration that we are about to change.
+func (c *cache) changing(id fleet.VMID) (mark int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.forget(id)
+}
+
+func (c *cache) forget(id fleet.VMID) (mark int) {
 	c.changes[id]++
-	for p := range c.known {
-		if p.id == id {
-			delete(c.known, p)
-		}
+	maps.DeleteFunc(c.known, func(p place, _ remembered) bool { return p.id == id })
+	return c.changes[id]
+}
+
+// changed takes note of a change of ours: it is known again if nothing else
+// changed it meanwhile.
+func (c *cache) changed(at place, after settings, mark int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	alone := c.changes[at.id] == mark
+	c.forget(at.id)
+	if alone && err == nil && after != nil {
+		c.known[at] = remembered{nil, after}
 	}
 	if unknown(err) {
-		c.doubt[id] = time.Now().Add(settle)
+		c.doubt[at.id] = time.Now().Add(settle)
 	}
 }
 

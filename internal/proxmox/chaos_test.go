@@ -93,7 +93,7 @@ func TestWhatIsSaidIsTrueInTrouble(t *testing.T) {
 			}
 			w.launchAll(seed, made)
 			for id := range made {
-				err := w.client.Destroy(t.Context(), "pve", id)
+				err := w.destroy(t.Context(), id)
 				if err == nil && w.there(id) && made[id] {
 					t.Errorf("seed %d: destroy %d succeeded, but it is there", seed, id)
 				}
@@ -136,7 +136,7 @@ func (w *world) launchAll(seed int, made map[fleet.VMID]bool) {
 // sweep destroys what is left, as the plan would, once there is no trouble.
 func (w *world) sweep(seed int) {
 	for _, c := range w.list().Owned {
-		if err := w.client.Destroy(w.Context(), "pve", c.VMID); err != nil {
+		if err := w.destroy(w.Context(), c.VMID); err != nil {
 			w.Errorf("seed %d: sweep %d: %v", seed, c.VMID, err)
 		}
 	}

@@ -161,7 +161,7 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, into an
 	if len(query) > 0 {
 		path += "?" + query.Encode()
 	}
-	return unwrap(http.MethodGet, path, c.api.Get(ctx, path, into))
+	return c.ask(ctx, http.MethodGet, path, into, func(ctx context.Context) error { return c.api.Get(ctx, path, nil) })
 }
 
 func (c *Client) put(ctx context.Context, path string, params map[string]any) error {
@@ -175,7 +175,7 @@ func (c *Client) post(ctx context.Context, path string, params map[string]any) (
 	if params != nil {
 		body = params
 	}
-	err := unwrap(http.MethodPost, path, c.api.Post(ctx, path, body, &id))
+	err := c.ask(ctx, http.MethodPost, path, &id, func(ctx context.Context) error { return c.api.Post(ctx, path, body, nil) })
 	return id.checked(http.MethodPost, path, err)
 }
 
@@ -184,8 +184,25 @@ func (c *Client) post(ctx context.Context, path string, params map[string]any) (
 func (c *Client) remove(ctx context.Context, path string, query url.Values) (upid, error) {
 	var id upid
 	path += "?" + query.Encode()
-	err := unwrap(http.MethodDelete, path, c.api.Delete(ctx, path, &id))
+	err := c.ask(ctx, http.MethodDelete, path, &id, func(ctx context.Context) error { return c.api.Delete(ctx, path, nil) })
 	return id.checked(http.MethodDelete, path, err)
+}
+
+// bodyKey is where the transport finds who wants the body of an answer.
+type bodyKey struct{}
+
+// ask has go-proxmox send a request and reads the answer itself: the library
+// copies each answer once more and goes through it four times, and a listing
+// comes every few seconds.
+func (c *Client) ask(ctx context.Context, method, path string, into any, send func(context.Context) error) error {
+	var body []byte
+	err := send(context.WithValue(ctx, bodyKey{}, &body))
+	if err == nil && into != nil {
+		err = json.Unmarshal(body, &struct {
+			Data any `json:"data"`
+		}{into})
+	}
+	return unwrap(method, path, err)
 }
 
 // unwrap finds the transport's *Error in what go-proxmox and net/http made of

@@ -94,6 +94,9 @@ func (c *Client) cloned(ctx context.Context, spec Spec, task upid) error {
 		return fmt.Errorf("%w; hint: the template may keep lock disk and %d lock create: look, then run \"pct unlock %d\" on node %s",
 			e, spec.VMID, spec.Template.VMID, spec.Template.Node)
 	}
+	if err == nil {
+		c.pooled.joined(spec.VMID)
+	}
 	return err
 }
 
@@ -208,13 +211,13 @@ func (c *Client) change(ctx context.Context, node string, id fleet.VMID, s setti
 	if s["digest"] != "" {
 		params["digest"] = string(s["digest"])
 	}
-	return c.putConfig(ctx, node, id, params)
+	return c.putConfig(ctx, place{node, id}, s, params)
 }
 
-// putConfig changes a configuration and forgets what was known of it.
-func (c *Client) putConfig(ctx context.Context, node string, id fleet.VMID, params map[string]any) error {
-	c.guests.changed(id, nil)
-	err := c.put(ctx, container(node, id, "/config"), params)
-	c.guests.changed(id, err)
+// putConfig changes a configuration of which before is known, if anything.
+func (c *Client) putConfig(ctx context.Context, at place, before settings, params map[string]any) error {
+	mark := c.guests.changing(at.id)
+	err := c.put(ctx, container(at.node, at.id, "/config"), params)
+	c.guests.changed(at, before.with(params), mark, err)
 	return err
 }

@@ -235,7 +235,7 @@ func TestContainerLeftUnconfiguredIsNoSpare(t *testing.T) {
 		if got, ok := w.owned(20001); !ok || got.State != fleet.Creating {
 			t.Errorf("got %v, %v, want it listed as %v", got.State, ok, fleet.Creating)
 		}
-		if err := w.client.Destroy(t.Context(), "pve", 20001); err != nil || w.there(20001) {
+		if err := w.destroy(t.Context(), 20001); err != nil || w.there(20001) {
 			t.Errorf("destroy: got %v", err)
 		}
 	})
@@ -297,7 +297,7 @@ func TestCloneOfAProtectedTemplateIsNotProtected(t *testing.T) {
 		if c, _ := w.owned(20001); c.Protected {
 			t.Log("seen by the listing") // not promised: nothing else changed
 		}
-		if err := w.client.Destroy(t.Context(), "pve", 20001); err != nil || w.there(20001) {
+		if err := w.destroy(t.Context(), 20001); err != nil || w.there(20001) {
 			t.Errorf("destroy: got %v, want the protection lifted", err)
 		}
 	})

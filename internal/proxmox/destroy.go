@@ -12,42 +12,42 @@ import (
 
 // Destroy stops and removes a container of ours, in one task. One that is gone
 // already is success, decided from the listing. A lock that remains is
-// ErrLocked.
-func (c *Client) Destroy(ctx context.Context, node string, id fleet.VMID) error {
-	err := c.inRange(id)
-	if err == nil {
-		err = c.destroy(ctx, node, id)
+// ErrLocked. clean says that the task was seen to end well: then nothing is
+// left of the container, not even what no listing shows.
+func (c *Client) Destroy(ctx context.Context, node string, id fleet.VMID) (clean bool, err error) {
+	if err = c.inRange(id); err == nil {
+		clean, err = c.destroy(ctx, node, id)
 	}
 	if err != nil {
-		return fmt.Errorf("destroy container %d: %w", id, err)
+		return false, fmt.Errorf("destroy container %d: %w", id, err)
 	}
-	return nil
+	return clean, nil
 }
 
-func (c *Client) destroy(ctx context.Context, node string, id fleet.VMID) error {
+func (c *Client) destroy(ctx context.Context, node string, id fleet.VMID) (clean bool, err error) {
 	s, err := c.settings(ctx, node, id)
 	if err != nil {
-		return c.unlessGone(ctx, node, id, err)
+		return false, c.unlessGone(ctx, node, id, err)
 	}
 	// What the caller saw may be long ago, and the VMID another's by now.
 	if _, err := Verify(s.description(), c.conf.Key, id, string(s["hostname"])); err != nil {
-		return fmt.Errorf("it is not ours: %w: %w", err, fleet.ErrInvalid)
+		return false, fmt.Errorf("it is not ours: %w: %w", err, fleet.ErrInvalid)
 	}
 	if s.protected() {
-		err := c.putConfig(ctx, node, id, map[string]any{"protection": 0})
+		err := c.putConfig(ctx, place{node, id}, nil, map[string]any{"protection": 0})
 		if err != nil {
-			return c.unlessGone(ctx, node, id, fmt.Errorf("lift protection: %w", err))
+			return false, c.unlessGone(ctx, node, id, fmt.Errorf("lift protection: %w", err))
 		}
 	}
 	begin := time.Now()
 	task, err := c.remove(ctx, container(node, id, ""), url.Values{"force": {"1"}})
 	if unknown(err) {
-		return c.findDestroy(ctx, node, id, begin, err)
+		return false, c.findDestroy(ctx, node, id, begin, err)
 	}
 	if err == nil {
 		err = c.wait(ctx, task)
 	}
-	return c.unlessGone(ctx, node, id, err)
+	return err == nil, c.unlessGone(ctx, node, id, err)
 }
 
 // unlessGone is err, unless the listing no longer has the container. Two

@@ -59,7 +59,10 @@ func checkEnv(name, value string) error {
 // deliver may repeat the PUT, which does the same each time.
 func (c *Client) deliver(ctx context.Context, node string, id fleet.VMID, name, value string) error {
 	env := name + "=" + value
-	put := func() error { return scrub(c.putConfig(ctx, node, id, map[string]any{"env": env}), value) }
+	before := c.guests.latest(place{node, id})
+	put := func() error {
+		return scrub(c.putConfig(ctx, place{node, id}, before, map[string]any{"env": env}), value)
+	}
 	err := put()
 	for looks := newLooks(); unknown(err) && looks.next(ctx); {
 		s, look := c.settings(ctx, node, id)

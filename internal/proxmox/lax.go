@@ -1,9 +1,11 @@
 package proxmox
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Proxmox is written in Perl: whether a scalar comes as a JSON number, string
@@ -13,18 +15,20 @@ import (
 type text string
 
 func (t *text) UnmarshalJSON(b []byte) error {
-	raw := strings.TrimSpace(string(b))
+	b = bytes.TrimSpace(b)
 	switch {
-	case raw == "null":
+	case string(b) == "null":
 		*t = ""
-	case strings.HasPrefix(raw, `"`):
+	case len(b) > 1 && b[0] == '"' && !bytes.ContainsRune(b, '\\') && utf8.Valid(b):
+		*t = text(b[1 : len(b)-1]) // as it is: nearly every string of a listing
+	case bytes.HasPrefix(b, []byte(`"`)):
 		var s string
 		if err := json.Unmarshal(b, &s); err != nil {
 			return err
 		}
 		*t = text(s)
 	default: // a number, a boolean, or a structure kept as it is
-		*t = text(raw)
+		*t = text(b)
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func live(w *world) {
 	w.guest.mu.Unlock()
 
 	for range 2 { // the second time it is gone
-		if err := w.client.Destroy(ctx, "pve", 20001); err != nil {
+		if err := w.destroy(ctx, 20001); err != nil {
 			w.Fatal(err)
 		}
 	}
@@ -146,20 +146,46 @@ func TestListingReadsAConfigurationOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c, _ := w.owned(20001); !c.Launched || w.sentLike(config) != first+2 {
-			t.Errorf("after a change of ours: got launched %v after %d reads, want true after 1", c.Launched, w.sentLike(config)-first-1)
+		ours := w.list()
+		if n := w.sentLike(config) - first - 1; n != 0 {
+			t.Errorf("after a change of ours: got %d reads, want none", n)
+		}
+		if c, _ := w.owned(20001); !c.Launched {
+			t.Error("after a change of ours: the container is not seen to be launched")
+		}
+		w.client = newClient(t, w.client.conf)
+		fresh := w.list()
+		ours.AsOf, fresh.AsOf = time.Time{}, time.Time{}
+		if diff := cmp.Diff(fresh, ours); diff != "" {
+			t.Errorf("what is remembered is not what there is (-there +remembered):\n%s", diff)
 		}
 		for id, s := range w.client.guests.known {
 			if s.settings["env"] == "JIT=x" {
 				t.Errorf("the JIT config of %d is kept in memory", id.id)
 			}
 		}
-		if err := w.client.Destroy(t.Context(), "pve", 20001); err != nil {
+		if err := w.destroy(t.Context(), 20001); err != nil {
 			t.Fatal(err)
 		}
 		w.list()
 		if n := len(w.client.guests.known); n != 3 {
 			t.Errorf("known configurations: got %d, want those of 20002 and two templates", n)
+		}
+	})
+}
+
+func TestCloneOfOursIsListedWithoutAskingAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, pve.Config{})
+		w.list()
+		const asked = "GET (/pools|/nodes/pve/lxc/[0-9]+/config).*"
+		w.clone(20001)
+		before := w.sentLike(asked)
+		if c, there := w.owned(20001); !there || c.State != fleet.Stopped {
+			t.Errorf("got %+v, want a stopped container of ours", c)
+		}
+		if n := w.sentLike(asked) - before; n != 0 {
+			t.Errorf("got %d requests for members and configurations, want none", n)
 		}
 	})
 }
@@ -198,7 +224,7 @@ func TestOwnershipIsPoolRangeAndManifest(t *testing.T) {
 			t.Errorf("owned: got %+v, want 20001 alone", l.Owned)
 		}
 		for _, id := range []fleet.VMID{20002, 20003} {
-			err := w.client.Destroy(t.Context(), "pve", id)
+			err := w.destroy(t.Context(), id)
 			if !errors.Is(err, fleet.ErrInvalid) || !strings.Contains(err.Error(), "it is not ours") || !w.there(id) {
 				t.Errorf("destroy %d: got %v, want a refusal", id, err)
 			}
@@ -214,7 +240,7 @@ func TestNothingOutsideTheRangeIsTouched(t *testing.T) {
 			"clone":   w.client.Clone(ctx, spec(19999)),
 			"env":     w.client.DeliverEnv(ctx, "pve", 21000, "A", fleet.NewSecret("b")),
 			"start":   w.client.Start(ctx, "pve", 9000),
-			"destroy": w.client.Destroy(ctx, "pve", 9000),
+			"destroy": w.destroy(ctx, 9000),
 		} {
 			if !errors.Is(err, fleet.ErrInvalid) || !strings.Contains(err.Error(), "outside the range 20000 to 20999") {
 				t.Errorf("%s: got %v, want a refusal", name, err)

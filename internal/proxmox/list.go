@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"sync"
@@ -251,6 +252,17 @@ func (c *Client) pools(ctx context.Context, guests []guest) (map[fleet.VMID]bool
 	return runners, templates, nil
 }
 
+// joined notes a clone that its task has put into the resource pool of runners,
+// so that its first listing need not ask for all members again.
+func (m *membership) joined(id fleet.VMID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.runners = maps.Clone(m.runners) // a listing may be reading it
+	if m.runners != nil {
+		m.runners[id] = true
+	}
+}
+
 // membersOf lists the containers of a resource pool, in the whole cluster, as
 // far as the token may see them. It is answered from user.cfg and the
 // cluster's list of guests, both live; the pool column of /cluster/resources
@@ -319,9 +331,7 @@ func (c *Client) settingsOf(ctx context.Context, node string, guests []guest) (m
 			if err != nil {
 				return fmt.Errorf("configuration of %d: %w", g.id(), err)
 			}
-			if s["env"] != "" {
-				s["env"] = "set" // a JIT config is not kept in memory
-			}
+			s = s.discreet() // a JIT config is not kept in memory
 			c.guests.keep(node, g, s, mark)
 			mu.Lock()
 			defer mu.Unlock()

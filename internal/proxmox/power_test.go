@@ -156,7 +156,7 @@ func TestGoneContainerIsNotFound(t *testing.T) {
 				t.Errorf("%s: got %v, want %v", name, err, fleet.ErrNotFound)
 			}
 		}
-		if err := w.client.Destroy(t.Context(), "pve", 20001); err != nil {
+		if err := w.destroy(t.Context(), 20001); err != nil {
 			t.Errorf("destroy: got %v, want success", err)
 		}
 	})
@@ -171,7 +171,7 @@ func TestDeniedIsNotGone(t *testing.T) {
 		w.sim.RevokeACL("/pool/"+pve.LabRunners, "DayflyRunners", pve.LabToken)
 		for name, err := range map[string]error{
 			"start":   w.client.Start(t.Context(), "pve", 20001),
-			"destroy": w.client.Destroy(t.Context(), "pve", 20001),
+			"destroy": w.destroy(t.Context(), 20001),
 		} {
 			if !errors.Is(err, fleet.ErrDenied) || !strings.Contains(err.Error(), "Permission check failed (/vms/20001, VM.") {
 				t.Errorf("%s: got %v, want %v", name, err, fleet.ErrDenied)
@@ -185,12 +185,12 @@ func TestDestroyOfALockedContainerNamesTheCure(t *testing.T) {
 		w := newWorld(t, pve.Config{})
 		w.clone(20001)
 		w.sim.SetOption(20001, "lock", "destroyed")
-		err := w.client.Destroy(t.Context(), "pve", 20001)
+		err := w.destroy(t.Context(), 20001)
 		if !errors.Is(err, fleet.ErrLocked) || !strings.Contains(err.Error(), `run "pct unlock 20001" on node pve`) {
 			t.Errorf("got %v, want %v with a hint", err, fleet.ErrLocked)
 		}
 		w.sim.Unlock(20001)
-		if err := w.client.Destroy(t.Context(), "pve", 20001); err != nil || w.there(20001) {
+		if err := w.destroy(t.Context(), 20001); err != nil || w.there(20001) {
 			t.Errorf("after the unlock: got %v", err)
 		}
 	})
@@ -205,7 +205,7 @@ func TestTwoDestroysAtOnceBothSucceed(t *testing.T) {
 		}
 		results := make(chan error)
 		for range 2 {
-			go func() { results <- w.client.Destroy(t.Context(), "pve", 20001) }()
+			go func() { results <- w.destroy(t.Context(), 20001) }()
 		}
 		for range 2 {
 			if err := <-results; err != nil {
@@ -233,7 +233,7 @@ func TestLostDestroyAnswerIsLookedUp(t *testing.T) {
 				w := newWorld(t, pve.Config{Timing: timing})
 				w.clone(20001)
 				w.once(destroyIt, c.fault)
-				err := w.client.Destroy(t.Context(), "pve", 20001)
+				err := w.destroy(t.Context(), 20001)
 				if c.want == nil && err != nil || c.want != nil && !errors.Is(err, c.want) {
 					t.Errorf("%s: got %v, want %v", name, err, c.want)
 				}
@@ -253,7 +253,7 @@ func TestFailedDestroySaysWhy(t *testing.T) {
 		w := newWorld(t, pve.Config{})
 		w.clone(20001)
 		w.sim.FailNext("vzdestroy", "lvremove 'vg/vm-20001-disk-0' error: in use")
-		err := w.client.Destroy(t.Context(), "pve", 20001)
+		err := w.destroy(t.Context(), 20001)
 		if err == nil || !strings.Contains(err.Error(), "destroy container 20001: lvremove 'vg/vm-20001-disk-0' error: in use") {
 			t.Errorf("got %v, want Proxmox's reason", err)
 		}

@@ -1,7 +1,7 @@
 package proxmox
 
 import (
-	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -10,7 +10,8 @@ import (
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 )
 
-// settings is a container's configuration as GET config shows it.
+// settings is a container's configuration as GET config shows it; nil after an
+// answer of null, so that it is not taken for a container without settings.
 type settings map[string]text
 
 func (s settings) description() string { return string(s["description"]) }
@@ -27,15 +28,26 @@ func (s settings) storage() string {
 	return name
 }
 
-// UnmarshalJSON tells an absent configuration from an empty one, so that a
-// null answer is not taken for a container without settings.
-func (s *settings) UnmarshalJSON(b []byte) error {
-	m := map[string]text{}
-	if err := json.Unmarshal(b, &m); err != nil {
-		return err
+// with is s after a PUT of params; nil stays nil, for nothing is known of the
+// rest. A JIT config is not kept in memory.
+func (s settings) with(params map[string]any) settings {
+	if s == nil {
+		return nil
 	}
-	*s = m
-	return nil
+	after := maps.Clone(s)
+	for key, value := range params {
+		after[key] = text(fmt.Sprint(value))
+	}
+	delete(after, "digest") // Proxmox makes a new one
+	return after.discreet()
+}
+
+// discreet leaves out what only says that it is set.
+func (s settings) discreet() settings {
+	if s["env"] != "" {
+		s["env"] = "set"
+	}
+	return s
 }
 
 // wanted is what a clone must be set to. Everything else stays as in the

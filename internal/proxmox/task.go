@@ -75,14 +75,14 @@ func (c *Client) wait(ctx context.Context, id upid) error {
 	c.remember(id)
 	nap, next := c.paces.first(id.pace()), firstPoll
 	var trouble error
-	for {
+	for polls := 1; ; polls++ {
 		if err := sleep(ctx, nap); err != nil {
 			return lost(id, err, trouble)
 		}
 		exit, done, err := c.poll(ctx, id)
 		switch {
 		case done:
-			c.paces.learn(id.pace(), time.Since(begin))
+			c.paces.learn(id.pace(), time.Since(begin), polls == 1)
 			return c.outcome(ctx, id, exit)
 		case errors.Is(err, fleet.ErrUnavailable):
 			trouble = err // pvedaemon restarts, a connection broke: the task goes on
@@ -215,33 +215,36 @@ func (c *Client) accounted(id upid) bool {
 // anyTask suits every search.
 func anyTask(upid) bool { return true }
 
-// paces remembers how long tasks take.
+// paces remembers when to look at a task for the first time, so that one look
+// is nearly enough: about when such tasks end.
 type paces struct {
 	mu   sync.Mutex
 	took map[string]time.Duration // by pace
 }
 
-// first is the time before the first poll: a little less than what such tasks
-// took.
+// first is the time before the first poll.
 func (p *paces) first(pace string) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return min(max(p.took[pace]*9/10, firstPoll), longNap)
+	return min(max(p.took[pace], firstPoll), longNap)
 }
 
-// learn follows quicker tasks at once and slower ones slowly. What is measured
-// is never less than the first poll, which is why that comes a tenth earlier.
-func (p *paces) learn(pace string, took time.Duration) {
+// learn notes how long a task was seen to take. One that had ended by the first
+// look may have done so long before: the next look comes a little earlier. A
+// slower one moves it a part of the way, for it may be an exception.
+func (p *paces) learn(pace string, took time.Duration, atOnce bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.took == nil {
-		p.took = map[string]time.Duration{}
-	}
 	known, ok := p.took[pace]
-	if ok && took > known {
-		took = known + (took-known)/8
+	switch {
+	case p.took == nil:
+		p.took = map[string]time.Duration{}
+	case ok && atOnce:
+		took = known - known/32
+	case ok:
+		took = known + (took-known)/4
 	}
-	p.took[pace] = took
+	p.took[pace] = min(took, longNap)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -69,6 +69,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	case res.StatusCode >= 300:
 		return nil, refusal(req, res, body)
 	}
+	if wanted, ok := ctx.Value(bodyKey{}).(*[]byte); ok {
+		*wanted, body = body, nil // see Client.ask
+	}
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	return res, nil
 }

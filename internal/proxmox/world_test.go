@@ -1,6 +1,7 @@
 package proxmox
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -158,6 +159,12 @@ func (w *world) clone(id fleet.VMID) {
 	if err := w.client.Clone(w.Context(), spec(id)); err != nil {
 		w.Fatal(err)
 	}
+}
+
+// destroy destroys a container, however well it was seen to end.
+func (w *world) destroy(ctx context.Context, id fleet.VMID) error {
+	_, err := w.client.Destroy(ctx, "pve", id)
+	return err
 }
 
 func (w *world) list() Listing {
