@@ -14,6 +14,7 @@ type JobAssignment struct {
 	Labels     []string
 	Duration   time.Duration // how long it runs
 	Conclusion Conclusion    // how it ends when nothing comes between
+	Steps      []Step        // what a real runner is to run
 }
 
 // dispatch gives queued jobs to idle runners, the oldest job first. Which of
@@ -95,7 +96,7 @@ func (h *Hub) assign(j *job, r *registration) {
 		}
 		a := JobAssignment{
 			ID: j.id, Repo: j.run.repo.full, Name: j.name, Labels: slices.Clone(j.labels),
-			Duration: j.duration, Conclusion: j.plan,
+			Duration: j.duration, Conclusion: j.plan, Steps: j.work,
 		}
 		h.afterLock(func() { s.listener.Assigned(a) })
 	}

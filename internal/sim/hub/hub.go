@@ -13,6 +13,7 @@
 package hub
 
 import (
+	"cmp"
 	"crypto/rsa"
 	"fmt"
 	"math/rand/v2"
@@ -34,6 +35,9 @@ type Config struct {
 	Limits   Limits
 	Versions Versions
 	Habits   Habits
+	// Broker is the URL at which real runners find Broker; JIT configs name
+	// it. Empty: GitHub's own, and nobody is there.
+	Broker string
 }
 
 // Timing is how long GitHub takes. The zero value answers instantly.
@@ -62,6 +66,8 @@ type Hub struct {
 	versions Versions
 	habits   Habits
 	webhook  Webhook
+	broker   string
+	visits   map[string]*visit // sessions of real runners, by id
 
 	accounts      []*account
 	repositories  []*repository
@@ -104,6 +110,8 @@ func New(c Config) *Hub {
 		configs: map[string]*registration{},
 		post:    postOffice{lanes: map[int64]*lane{}},
 		serial:  1000,
+		broker:  cmp.Or(c.Broker, "https://broker.actions.githubusercontent.com/"),
+		visits:  map[string]*visit{},
 	}
 	if h.clock == nil {
 		h.clock = &stage.Clock{}

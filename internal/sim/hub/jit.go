@@ -154,7 +154,7 @@ func (h *Hub) encodeJIT(r *registration, workFolder string) string {
 			"Ephemeral": "True", "PoolId": strconv.FormatInt(int64(r.group.id), 10), "PoolName": nil,
 			"ServerUrl": pipelines + account + "/", "WorkFolder": workFolder,
 			"GitHubUrl":   "https://github.com/" + string(r.scope),
-			"ServerUrlV2": "https://broker.actions.githubusercontent.com/", "UseV2Flow": "true",
+			"ServerUrlV2": h.broker, "UseV2Flow": "true",
 		}),
 		".credentials": file(map[string]any{"scheme": "OAuth", "data": map[string]string{
 			"clientId":                h.uuid(),

@@ -45,6 +45,13 @@ type NewJob struct {
 	Conclusion Conclusion    // how it ends when nothing comes between; default success
 	Waiting    bool          // it waits for an approval, see Approve
 	Run        RunID         // the run it belongs to; 0 makes a new one
+	Steps      []Step        // what a real runner runs; a simulated one waits for Duration
+}
+
+// Step is one step of a job, a script for bash.
+type Step struct {
+	Name string `json:"name"`
+	Run  string `json:"run"`
 }
 
 // Job is what a test may know of a job.
@@ -94,6 +101,8 @@ type job struct {
 	zeroes     bool // "no runner" is 0 and "" rather than null
 	cancelling bool
 	lost       bool
+	work       []Step
+	log        strings.Builder // what a real runner has sent
 	expiry     *stage.Entry
 	pickup     *stage.Entry
 	silence    *stage.Entry
@@ -127,7 +136,7 @@ func (h *Hub) newJob(r *run, n NewJob) *job {
 	j := &job{
 		id: JobID(28_900_000_000 + h.number()), run: r, name: cmp.Or(n.Name, "build"), labels: slices.Clone(n.Labels),
 		group: n.Group, plan: cmp.Or(n.Conclusion, Success), duration: n.Duration, created: h.clock.Now(),
-		attempt: 1, zeroes: h.rng.IntN(2) == 0,
+		attempt: 1, zeroes: h.rng.IntN(2) == 0, work: slices.Clone(n.Steps),
 	}
 	if j.labels == nil {
 		j.labels = []string{}
@@ -215,7 +224,7 @@ func (h *Hub) Rerun(id JobID) JobID {
 		return 0
 	}
 	j := h.newJob(old.run, NewJob{
-		Labels: old.labels, Group: old.group, Name: old.name, Duration: old.duration, Conclusion: old.plan,
+		Labels: old.labels, Group: old.group, Name: old.name, Duration: old.duration, Conclusion: old.plan, Steps: old.work,
 	})
 	j.attempt = old.attempt + 1
 	old.run.attempt = max(old.run.attempt, j.attempt)

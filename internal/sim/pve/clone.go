@@ -202,10 +202,13 @@ func (c *Cluster) cloneNext(t *task, k *cloning, i int, d time.Duration) {
 					return
 				}
 				made := v.to.link(base, k.dst.vmid)
-				t.say(v.to.made(made)...)
-				t.release(lock)
-				k.add(v, made)
-				t.after(d*3/10, func() { c.cloneNext(t, k, i+1, d) })
+				from := v.from.machineVolume(base)
+				t.workOn(v.to, made, func(m Machine, to Volume) error { return m.Link(from, to) }, func() {
+					t.say(v.to.made(made)...)
+					t.release(lock)
+					k.add(v, made)
+					t.after(d*3/10, func() { c.cloneNext(t, k, i+1, d) })
+				})
 			})
 			return
 		}
@@ -215,12 +218,23 @@ func (c *Cluster) cloneNext(t *task, k *cloning, i int, d time.Duration) {
 		t.after(d/20, func() {
 			t.release(lock)
 			t.say(c.formatted(v.to, made)...)
-			t.after(d*17/20, func() {
-				t.say(rsyncStats...)
-				k.add(v, made)
-				c.cloneNext(t, k, i+1, d)
-			})
+			t.after(d*17/20, func() { c.copyVolume(t, k, v, made, func() { c.cloneNext(t, k, i+1, d) }) })
 		})
+	})
+}
+
+// copyVolume is the rsync of a full clone.
+func (c *Cluster) copyVolume(t *task, k *cloning, v cloneVolume, made *volume, then func()) {
+	src := v.from.find(v.name)
+	if src == nil {
+		t.fail("no such volume '" + v.from.ID + ":" + v.name + "'")
+		return
+	}
+	from := v.from.machineVolume(src)
+	t.workOn(v.to, made, func(m Machine, to Volume) error { return m.Copy(from, to) }, func() {
+		t.say(rsyncStats...)
+		k.add(v, made)
+		then()
 	})
 }
 
@@ -277,6 +291,7 @@ func (c *Cluster) joinPool(t *task, vmid int, pool string, then func()) {
 // that was made already stays, and so does the right to see that VMID.
 func (c *Cluster) undoClone(t *task, k *cloning) {
 	for _, id := range k.made {
+		c.discardID(id)
 		s, name, _ := c.storageOf(id)
 		lines, _ := s.remove(name)
 		t.say(lines...)

@@ -27,6 +27,7 @@ type Config struct {
 	Nodes   []string // default {"pve"}; the first one serves the API
 	Timing  Timing   // how long tasks take; zero: instantly
 	Guest   Guest    // what runs inside; may be nil
+	Machine Machine  // what containers are made of; nil: of nothing
 	// TaskFault is asked once for each task: a text makes it fail with that
 	// exit status ("WARNINGS: 1" makes it succeed with it), "" lets it be.
 	// id is the task's id: the source's for a clone. It must not call back.
@@ -87,7 +88,11 @@ type Cluster struct {
 	release string
 	born    time.Time
 
-	mu       sync.Mutex
+	machine Machine
+	busy    sync.WaitGroup // the machine's work
+	told    map[string]string
+
+	mu       guarded
 	rng      *rand.Rand
 	agenda   agenda
 	notices  notices
@@ -151,6 +156,7 @@ func New(cfg Config) *Cluster {
 		failNext: map[string][]string{}, options: map[string]string{"mac_prefix": cfg.MACPrefix},
 		firewall: map[int]*fwConf{}, pid: 1000, closed: make(chan struct{}),
 	}
+	c.machine, c.mu.leave = cfg.Machine, c.publish
 	c.secret = make([]byte, 16)
 	c.rng.Read(c.secret)
 	c.access = newAccess(cfg.Release)

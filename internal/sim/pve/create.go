@@ -139,6 +139,7 @@ func (c *Cluster) createWork(t *task, k *creating) {
 	t.prefix = fmt.Sprintf("unable to create CT %d - ", k.ct.vmid)
 	t.undo = func() {
 		for _, id := range k.made {
+			c.discardID(id)
 			s, name, _ := c.storageOf(id)
 			_, _ = s.remove(name)
 		}
@@ -173,14 +174,16 @@ func (c *Cluster) createNext(t *task, k *creating, keys []string, d time.Duratio
 		k.opts[key] = printProps(mountProps(key), props)
 		t.say(s.made(v)...)
 		t.after(d, func() {
-			t.release(s.lockName())
-			t.say(c.formatted(s, v)...)
-			c.createNext(t, k, keys[1:], d)
+			t.workOn(s, v, Machine.Make, func() {
+				t.release(s.lockName())
+				t.say(c.formatted(s, v)...)
+				c.createNext(t, k, keys[1:], d)
+			})
 		})
 	})
 }
 
-// unpack extracts the archive and sets the container up.
+// unpack finds the archive and has it extracted.
 func (c *Cluster) unpack(t *task, k *creating) {
 	s, name, err := c.storageOf(k.archive)
 	if err != nil {
@@ -194,8 +197,16 @@ func (c *Cluster) unpack(t *task, k *creating) {
 		t.fail(text)
 		return
 	}
-	t.say("extracting archive '" + s.Path + "/template/cache/" + strings.TrimPrefix(name, "vztmpl/") + "'")
-	t.after(t.timing.Create*8/10, func() {
+	archive := s.Path + "/template/cache/" + strings.TrimPrefix(name, "vztmpl/")
+	t.say("extracting archive '" + archive + "'")
+	t.after(t.timing.Create*8/10, func() { c.extract(t, k, a, archive) })
+}
+
+// extract fills the root file system and sets the container up.
+func (c *Cluster) extract(t *task, k *creating, a *Archive, archive string) {
+	root, name, _ := c.storageOf(parseMount(k.opts["rootfs"])["volume"])
+	v := root.find(name)
+	t.workOn(root, v, func(m Machine, v Volume) error { return m.Unpack(v, archive) }, func() {
 		t.say("Total bytes read: 199577600 (191MiB, 22MiB/s)", "Detected container architecture: amd64")
 		for _, kind := range []string{"ed25519", "rsa", "ecdsa"} {
 			t.say("Creating SSH host key 'ssh_host_"+kind+"_key' - this may take some time ...",

@@ -53,7 +53,7 @@ func (c *Cluster) destroyWork(t *task, k *ct, purge bool) {
 	if k.running {
 		t.say(fmt.Sprintf("forced to stop CT %d before destroying!", k.vmid))
 		t.after(t.timing.Stop/4, func() { k.dying = true })
-		t.after(t.timing.Stop, func() { c.halt(k, t.user); c.destroyNext(t, k, 0, purge) })
+		t.after(t.timing.Stop, func() { c.stopWork(t, k, func() { c.destroyNext(t, k, 0, purge) }) })
 		return
 	}
 	c.destroyNext(t, k, 0, purge)
@@ -78,14 +78,23 @@ func (c *Cluster) destroyNext(t *task, k *ct, i int, purge bool) {
 				t.fail("lvremove '" + lv + "' error:   Logical volume " + lv + " contains a filesystem in use.")
 				return
 			}
+			gone := s.find(name)
 			lines, err := s.remove(name)
 			if err != nil {
 				t.fail(err.Error())
 				return
 			}
-			t.say(lines...)
-			t.release(s.lockName())
-			c.destroyNext(t, k, i+1, purge)
+			next := func() {
+				t.say(lines...)
+				t.release(s.lockName())
+				c.destroyNext(t, k, i+1, purge)
+			}
+			if gone == nil {
+				next()
+				return
+			}
+			v := s.machineVolume(gone)
+			t.work(func(m Machine) error { return m.Remove(v) }, next)
 		})
 	})
 }

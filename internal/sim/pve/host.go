@@ -326,6 +326,7 @@ func (c *Cluster) Remove(vmid int) bool {
 		return false
 	}
 	for _, volid := range ownedVolumes(k) {
+		c.discardID(volid)
 		if s, name, err := c.storageOf(volid); err == nil {
 			_, _ = s.remove(name)
 		}

@@ -42,6 +42,9 @@ func interfaces(r *call) (any, error) {
 	if !t.booted {
 		return nil, nil
 	}
+	if r.c.machine != nil {
+		return r.realInterfaces(t.vmid)
+	}
 	lo := &netInterface{Name: "lo", HWAddr: "00:00:00:00:00:00", Hardware: "00:00:00:00:00:00"}
 	lo.add("127.0.0.1/8", "inet")
 	lo.add("::1/128", "inet6")

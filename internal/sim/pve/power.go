@@ -93,13 +93,33 @@ func (c *Cluster) startWork(t *task, k *ct) {
 		}
 	})
 	c.after(d, func() {
-		if there() && k.running {
-			c.boot(k, t.user)
+		if !there() || !k.running {
+			t.started(k)
+			return
 		}
-		if t.live {
-			t.warnNesting(k.systemd, k.conf.opts["features"])
-			t.done()
+		if c.machine != nil {
+			c.launch(t, k)
+			return
 		}
+		c.boot(k, t.user)
+		t.started(k)
+	})
+}
+
+// started ends a start.
+func (t *task) started(k *ct) {
+	if t.live {
+		t.warnNesting(k.systemd, k.conf.opts["features"])
+		t.done()
+	}
+}
+
+// stopWork kills the container.
+func (c *Cluster) stopWork(t *task, k *ct, then func()) {
+	vmid := k.vmid
+	t.work(func(m Machine) error { return m.Kill(vmid) }, func() {
+		c.halt(k, t.user)
+		then()
 	})
 }
 
@@ -173,7 +193,7 @@ func stop(r *call) (any, error) {
 				return
 			}
 			t.after(t.timing.Stop/4, func() { k.dying = true })
-			t.after(t.timing.Stop, func() { c.halt(k, t.user); t.done() })
+			t.after(t.timing.Stop, func() { c.stopWork(t, k, t.done) })
 		})
 	})
 	return t.upid, nil
@@ -201,6 +221,10 @@ func shutdown(r *call) (any, error) {
 }
 
 func (c *Cluster) shutdownWork(t *task, k *ct, limit time.Duration, force bool, then func()) {
+	if c.machine != nil {
+		c.shutdownMachine(t, k, limit, force, then)
+		return
+	}
 	obeys := t.timing.Shutdown <= limit
 	if g, ok := c.guest.(Obedience); ok && !g.Obeys(k.node, k.vmid) {
 		obeys = false
@@ -215,12 +239,17 @@ func (c *Cluster) shutdownWork(t *task, k *ct, limit time.Duration, force bool, 
 			return
 		}
 		if !force {
-			t.say(fmt.Sprintf("command 'lxc-stop -n %d --nokill --timeout %d' failed: exit code 1", k.vmid, limit/time.Second))
-			t.fail("container did not stop")
+			t.disobeyed(k, limit)
 			return
 		}
-		t.after(t.timing.Stop, func() { c.halt(k, t.user); then() })
+		t.after(t.timing.Stop, func() { c.stopWork(t, k, then) })
 	})
+}
+
+// disobeyed is the end of a shutdown that init did not listen to.
+func (t *task) disobeyed(k *ct, limit time.Duration) {
+	t.say(fmt.Sprintf("command 'lxc-stop -n %d --nokill --timeout %d' failed: exit code 1", k.vmid, limit/time.Second))
+	t.fail("container did not stop")
 }
 
 // reboot stops and starts a container in one task; one that does not stop in

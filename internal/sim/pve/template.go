@@ -24,6 +24,7 @@ func convert(r *call) (any, error) {
 			return
 		}
 		t.after(t.timing.Template, func() {
+			var renames []rename
 			for _, key := range volumeKeys(k.conf.opts) {
 				props := parseMount(k.conf.opts[key])
 				s, name, err := c.storageOf(props["volume"])
@@ -35,8 +36,9 @@ func convert(r *call) (any, error) {
 					t.fail("volume '" + props["volume"] + "' does not exist")
 					return
 				}
-				was := v.name
+				was, from := v.name, s.machineVolume(v)
 				s.toBase(v)
+				renames = append(renames, rename{from, s.machineVolume(v)})
 				if s.Type == "lvmthin" {
 					t.say(fmt.Sprintf("  Renamed %q to %q in volume group %q", was, v.name, s.group()),
 						"  Logical volume "+s.group()+"/"+v.name+" changed.",
@@ -45,12 +47,26 @@ func convert(r *call) (any, error) {
 				props["volume"] = s.ID + ":" + v.name
 				k.conf.set(key, printProps(mountProps(key), props))
 			}
-			k.conf.set("template", "1")
-			c.record("template", k, 0, t.user)
-			t.done()
+			t.work(func(m Machine) error { return renameAll(m, renames) }, func() {
+				k.conf.set("template", "1")
+				c.record("template", k, 0, t.user)
+				t.done()
+			})
 		})
 	})
 	return nil, nil
+}
+
+// rename is a volume that becomes a template's.
+type rename struct{ from, to Volume }
+
+func renameAll(m Machine, list []rename) error {
+	for _, r := range list {
+		if err := m.Rename(r.from, r.to); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *Cluster) convertible(k *ct) error {

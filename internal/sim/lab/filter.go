@@ -1,0 +1,5 @@
+package lab
+
+func (m *Machine) refilter(vmid int) {}
+
+func unfilter(vmid int) {}

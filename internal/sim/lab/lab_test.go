@@ -1,0 +1,59 @@
+package lab
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/sim/pve"
+)
+
+func TestMain(m *testing.M) { os.Exit(Main(m.Run)) }
+
+// machine is a lab, or skips the test.
+func machine(t *testing.T) *Machine {
+	t.Helper()
+	if err := Missing(); err != nil {
+		t.Skip(err)
+	}
+	return new(Machine)
+}
+
+func TestContainerLivesAndDies(t *testing.T) {
+	m := machine(t)
+	archive, err := Busybox()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := pve.Volume{Storage: "store", Name: "subvol-101-disk-0"}
+	for _, step := range []func() error{
+		func() error { return m.Make(v) },
+		func() error { return m.Unpack(v, archive) },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		began := time.Now()
+		ended, err := m.Start(pve.Launch{VMID: 101, Options: map[string]string{
+			"hostname": "one", "unprivileged": "1", "features": "nesting=1", "memory": "256",
+			"net0": "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,ip=10.77.0.9/24,host-managed=1,type=veth",
+		}, Volumes: map[string]pve.Volume{"rootfs": v}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("started in %v", time.Since(began))
+		list, err := m.Interfaces(101)
+		t.Logf("%+v %v", list, err)
+		began = time.Now()
+		if err := m.Kill(101); err != nil {
+			t.Fatal(err)
+		}
+		<-ended
+		t.Logf("killed in %v", time.Since(began))
+	}
+	if err := m.Remove(v); err != nil {
+		t.Fatal(err)
+	}
+}
