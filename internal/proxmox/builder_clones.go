@@ -97,11 +97,8 @@ func (b *Builder) clonesOn(ctx context.Context, node string) ([]Clone, error) {
 // madeFrom is the template that a description names: the runner's manifest, or
 // the one that a clone takes from its template.
 func (s settings) madeFrom() fleet.Ref {
-	if line, err := onlyLine(s.description(), manifestLine); err == nil {
-		var j manifestJSON
-		if json.Unmarshal([]byte(line), &j) == nil {
-			return fleet.Ref{Family: j.Family, Version: j.Version}
-		}
+	if m, err := fleet.ClaimedManifest(s.description()); err == nil {
+		return m.Template
 	}
 	info, err := ReadTemplate(s.description())
 	if err != nil || s.building(info) {
@@ -153,7 +150,7 @@ var manifestOfTemplate = regexp.MustCompile(`(?m)^` + templateLine + `.*$`)
 
 // relabel replaces the manifest in a description, and leaves what people wrote.
 func relabel(description string, info TemplateInfo) (string, error) {
-	if _, err := onlyLine(description, templateLine); err != nil {
+	if _, err := fleet.OnlyLine(description, templateLine); err != nil {
 		return "", err
 	}
 	line, err := json.Marshal(info)

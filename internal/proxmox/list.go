@@ -23,7 +23,7 @@ type Container struct {
 	State     fleet.Container
 	Lock      string // "create", "disk", "destroyed", ...; empty: none
 	Manifest  Manifest
-	Launched  bool // an environment is set: a JIT config may be in it
+	Launched  bool // an environment is set, or the manifest says so: a JIT config may be in it
 	Storage   string
 	Protected bool
 	Started   time.Time // zero: not running
@@ -144,7 +144,7 @@ func (l *Listing) add(ctx context.Context, c *Client, g guest, s settings) {
 	}
 	owned := Container{
 		Node: l.Node, VMID: g.id(), Name: string(g.Name), State: g.state(m), Lock: string(g.Lock),
-		Manifest: m, Launched: s["env"] != "", Storage: s.storage(), Protected: s.protected(),
+		Manifest: m, Launched: s["env"] != "" || m.Launched, Storage: s.storage(), Protected: s.protected(),
 	}
 	if owned.State == fleet.Running {
 		// uptime was seen negative right after a start

@@ -1,14 +1,8 @@
 package proxmox
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
-	"errors"
+	"context"
 	"fmt"
-	"strings"
-	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 )
@@ -16,105 +10,43 @@ import (
 // Manifest says what a container is, in its description. A clone takes its
 // template's description unless it is given one, so the manifest is there from
 // the clone call on.
-type Manifest struct {
-	Schema   int // 1
-	Name     string
-	Pool     string
-	Scope    string
-	Template fleet.Ref
-	Node     string
-	VMID     fleet.VMID
-	Instance string // which dayfly made it
-	Created  time.Time
+type Manifest = fleet.Manifest
 
-	// Configured is false from the clone call until size and network are set:
-	// what was left between the two must not run.
-	Configured bool
-}
-
-const (
-	manifestSchema = 1
-	manifestLine   = "dayfly-runner:"
-	signatureLine  = "dayfly-signature:"
-)
-
-// manifestJSON is the line in the description.
-type manifestJSON struct {
-	Schema     int        `json:"schema"`
-	Name       string     `json:"name"`
-	Pool       string     `json:"pool"`
-	Scope      string     `json:"scope"`
-	Family     string     `json:"family"`
-	Version    string     `json:"version"`
-	Node       string     `json:"node"`
-	VMID       fleet.VMID `json:"vmid"`
-	Instance   string     `json:"instance"`
-	Created    time.Time  `json:"created"`
-	Configured bool       `json:"configured"`
-}
-
-// Sign returns the description that carries m and its HMAC-SHA256.
-func (m Manifest) Sign(key fleet.Secret) string {
-	line, err := json.Marshal(manifestJSON{m.Schema, m.Name, m.Pool, m.Scope, m.Template.Family,
-		m.Template.Version, m.Node, m.VMID, m.Instance, m.Created.UTC(), m.Configured})
-	if err != nil { // a time beyond year 9999
-		panic(err)
-	}
-	return fmt.Sprintf("Runner of pool %s, made by dayfly, which knows it by these lines. Do not edit.\n\n%s%s\n%s%s\n",
-		m.Pool, manifestLine, line, signatureLine, signature(key, line))
-}
-
-func signature(key fleet.Secret, line []byte) string {
-	h := hmac.New(sha256.New, []byte(key.Reveal()))
-	h.Write([]byte("dayfly manifest\n")) // the key signs other things too
-	h.Write(line)
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
-}
+const manifestSchema = fleet.ManifestSchema
 
 // Verify reads the manifest in the description of container id named name. A
 // manifest of another container, or one changed in any byte, is an error.
 func Verify(description string, key fleet.Secret, id fleet.VMID, name string) (Manifest, error) {
-	line, err := onlyLine(description, manifestLine)
-	if err != nil {
-		return Manifest{}, err
-	}
-	proof, err := onlyLine(description, signatureLine)
-	if err != nil {
-		return Manifest{}, err
-	}
-	if !hmac.Equal([]byte(proof), []byte(signature(key, []byte(line)))) {
-		return Manifest{}, errors.New("manifest is not signed by this dayfly")
-	}
-	var j manifestJSON
-	if err := json.Unmarshal([]byte(line), &j); err != nil {
-		return Manifest{}, fmt.Errorf("manifest: %w", err)
-	}
-	switch {
-	case j.Schema != manifestSchema:
-		return Manifest{}, fmt.Errorf("manifest has schema %d, want %d", j.Schema, manifestSchema)
-	case j.VMID != id:
-		return Manifest{}, fmt.Errorf("manifest is that of VMID %d", j.VMID)
-	case j.Name != name:
-		return Manifest{}, fmt.Errorf("manifest is that of %s", j.Name)
-	}
-	return Manifest{j.Schema, j.Name, j.Pool, j.Scope, fleet.Ref{Family: j.Family, Version: j.Version},
-		j.Node, j.VMID, j.Instance, j.Created, j.Configured}, nil
+	return fleet.ReadManifest(description, key, id, name)
 }
 
-// onlyLine returns what follows prefix on the only line that begins with it.
-func onlyLine(description, prefix string) (string, error) {
-	var found []string
-	for l := range strings.Lines(description) {
-		if rest, ok := strings.CutPrefix(strings.TrimRight(l, "\r\n"), prefix); ok {
-			found = append(found, rest)
-		}
+// MarkLaunched makes the manifest of a container of ours say that a JIT config
+// may be in it. A config that the root half delivers leaves no other trace, and
+// what a job has been in must never be taken for a spare. It can be repeated.
+func (c *Client) MarkLaunched(ctx context.Context, node string, id fleet.VMID) error {
+	err := c.inRange(id)
+	if err == nil {
+		err = c.markLaunched(ctx, node, id)
 	}
-	switch len(found) {
-	case 0:
-		return "", fmt.Errorf("no line %q in the description", prefix)
-	case 1:
-		return found[0], nil
-	default:
-		return "", fmt.Errorf("%d lines %q in the description", len(found), prefix)
+	if err != nil {
+		return fmt.Errorf("mark container %d: %w", id, err)
 	}
+	return nil
+}
+
+func (c *Client) markLaunched(ctx context.Context, node string, id fleet.VMID) error {
+	s, err := c.settings(ctx, node, id)
+	if err != nil {
+		return c.gone(ctx, node, id, err)
+	}
+	m, err := Verify(s.description(), c.conf.Key, id, string(s["hostname"]))
+	if err != nil {
+		return fmt.Errorf("it is not ours: %w: %w", err, fleet.ErrInvalid)
+	}
+	m.Launched = true
+	want := wanted{description: m.Sign(c.conf.Key)}
+	if c.change(ctx, node, id, s, want) == nil {
+		return nil // mostly; else it is looked at again, and tried again
+	}
+	return c.configure(ctx, node, id, want)
 }

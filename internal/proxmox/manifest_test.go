@@ -51,7 +51,7 @@ func TestManifestOfAnotherContainerDoesNotVerify(t *testing.T) {
 		"a changed byte":  {strings.Replace(good, "acme", "acne", 1), testKey, m.VMID, m.Name, "not signed by this dayfly"},
 		"a newer schema":  {newer.Sign(testKey), testKey, m.VMID, m.Name, "schema 2, want 1"},
 		"none":            {"hello", testKey, m.VMID, m.Name, `no line "dayfly-runner:"`},
-		"no signature":    {good[:strings.Index(good, signatureLine)], testKey, m.VMID, m.Name, `no line "dayfly-signature:"`},
+		"no signature":    {good[:strings.Index(good, "dayfly-signature:")], testKey, m.VMID, m.Name, `no line "dayfly-signature:"`},
 		"two manifests":   {good + good, testKey, m.VMID, m.Name, `2 lines "dayfly-runner:"`},
 		"empty signature": {"dayfly-runner:{}\ndayfly-signature:\n", testKey, m.VMID, m.Name, "not signed by this dayfly"},
 	} {

@@ -64,7 +64,7 @@ func (i TemplateInfo) Describe() string {
 
 // ReadTemplate reads the line that Describe wrote.
 func ReadTemplate(description string) (TemplateInfo, error) {
-	line, err := onlyLine(description, templateLine)
+	line, err := fleet.OnlyLine(description, templateLine)
 	if err != nil {
 		return TemplateInfo{}, err
 	}

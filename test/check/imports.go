@@ -47,7 +47,7 @@ var adapter = []string{"internal/fleet"}
 // small is what the pure core may use of the standard library: nothing that
 // waits, reads a file or speaks to anyone.
 var small = []string{
-	"cmp", "container/heap", "crypto/hmac", "crypto/sha256", "crypto/subtle", "encoding/hex", "errors", "fmt", "hash/fnv",
+	"cmp", "container/heap", "crypto/hmac", "crypto/sha256", "crypto/subtle", "encoding/base64", "encoding/hex", "encoding/json", "errors", "fmt", "hash/fnv",
 	"iter", "log/slog", "maps", "math", "math/bits", "slices", "sort", "strconv", "strings", "time", "unicode", "unicode/utf8",
 }
 

@@ -1,0 +1,205 @@
+//go:build linux
+
+package host
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+)
+
+const testJIT = "canary+JIT/config=="
+
+func (n *node) inject(id fleet.VMID) error {
+	_, err := n.c.Inject(n.t.Context(), id, testName, fleet.NewSecret(testJIT), nil)
+	return err
+}
+
+func TestConfigReachesTheGuestInOneStep(t *testing.T) {
+	n := newNode(t, nil)
+	n.made(testID)
+	j := n.boot(testID)
+	done, err := n.c.Inject(t.Context(), testID, testName, fleet.NewSecret(testJIT),
+		map[string]string{"DAYFLY_POOL": "linux", "DAYFLY_NODE": "pve1", "DAYFLY_TEMPLATE": "ubuntu 24.04"})
+	if err != nil || done.Boot == "" {
+		t.Fatalf("inject: %+v, %v", done, err)
+	}
+	want := "ACTIONS_RUNNER_INPUT_JITCONFIG=" + testJIT + "\nDAYFLY_NODE=pve1\nDAYFLY_POOL=linux\nDAYFLY_TEMPLATE=\"ubuntu 24.04\""
+	if got := j.sh("cat /run/dayfly/jit"); got != want {
+		t.Errorf("the file holds %q, want %q", got, want)
+	}
+	if got := j.sh("stat -c '%a %u %g' /run/dayfly /run/dayfly/jit; ls -A /run/dayfly"); got != "711 0 0\n600 0 0\njit" {
+		t.Errorf("the files are %q", got)
+	}
+	if err := n.inject(testID); !errors.Is(err, fleet.ErrExists) {
+		t.Errorf("a second config: %v", err)
+	}
+	j.sh("rm /run/dayfly/jit; touch /var/lib/dayfly/started")
+	if err := n.inject(testID); !errors.Is(err, fleet.ErrExists) {
+		t.Errorf("a config after the first was used: %v", err)
+	}
+}
+
+// TestNobodyElsesContainerIsTouched names each part of the rule.
+func TestNobodyElsesContainerIsTouched(t *testing.T) {
+	n := newNode(t, nil)
+	good := fleet.Manifest{Schema: 1, Name: testName, Pool: "linux", VMID: 20001}
+	other := good
+	other.VMID = 20002
+	for name, c := range map[string]struct {
+		id          fleet.VMID
+		description string
+		host        string
+		more        string
+		members     []fleet.VMID
+		kind        error
+		says        string
+	}{
+		"outside the range": {19999, good.Sign(testKey), testName, "", []fleet.VMID{19999}, fleet.ErrDenied, "not in the range"},
+		"not there":         {20050, "", "", "", []fleet.VMID{20050}, fleet.ErrNotFound, "not on this node"},
+		"no member":         {20001, good.Sign(testKey), testName, "", nil, fleet.ErrDenied, "not in resource pool"},
+		"no manifest":       {20001, "somebody's", testName, "", []fleet.VMID{20001}, fleet.ErrDenied, "no line"},
+		"another's key":     {20001, good.Sign(fleet.NewSecret("another key of 32 bytes in length")), testName, "", []fleet.VMID{20001}, fleet.ErrDenied, "not signed"},
+		"another's VMID":    {20001, other.Sign(testKey), testName, "", []fleet.VMID{20001}, fleet.ErrDenied, "VMID 20002"},
+		"another name":      {20001, good.Sign(testKey), "renamed", "", []fleet.VMID{20001}, fleet.ErrDenied, "that of"},
+		"template":          {20001, good.Sign(testKey), testName, "template: 1", []fleet.VMID{20001}, fleet.ErrDenied, "template"},
+	} {
+		_ = os.Remove(filepath.Join(n.dir, "pve/lxc/20001.conf"))
+		n.members(c.members...)
+		if c.host != "" {
+			n.write(c.id, c.host, c.description, c.more)
+		}
+		_, busy := n.c.Busy(t.Context(), c.id)
+		_, stats := n.c.Stats(t.Context(), c.id)
+		_, collect := n.c.Collect(t.Context(), c.id)
+		for verb, err := range map[string]error{"inject": n.inject(c.id), "busy": busy, "stats": stats, "collect": collect} {
+			if !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%s: %s: %v, want %v with %q", name, verb, err, c.kind, c.says)
+			}
+		}
+	}
+}
+
+func TestConfigIsForTheRunnerThatItWasMintedFor(t *testing.T) {
+	n := newNode(t, nil)
+	n.made(testID)
+	n.boot(testID)
+	_, err := n.c.Inject(t.Context(), testID, "dayfly-linux-another", fleet.NewSecret(testJIT), nil)
+	if !errors.Is(err, fleet.ErrDenied) {
+		t.Errorf("the config of another runner: %v", err)
+	}
+	for _, jit := range []string{"", "two\nlines", "spa ces", strings.Repeat("x", 70000), "quote\"", "$HOME"} {
+		if _, err := n.c.Inject(t.Context(), testID, testName, fleet.NewSecret(jit), nil); !errors.Is(err, fleet.ErrInvalid) {
+			t.Errorf("config %.20q: %v", jit, err)
+		}
+	}
+	for name, value := range map[string]string{"PATH": "x", "DAYFLY_X": "a\nb", "DAYFLY_Y": `"`, "LD_PRELOAD": "x"} {
+		if _, err := n.c.Inject(t.Context(), testID, testName, fleet.NewSecret(testJIT), map[string]string{name: value}); !errors.Is(err, fleet.ErrInvalid) {
+			t.Errorf("fact %s=%q: %v", name, value, err)
+		}
+	}
+}
+
+// TestLinksLeadTheConfigNowhere has the container's root in the way before the
+// config comes.
+func TestLinksLeadTheConfigNowhere(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "out")
+	for name, trap := range map[string]string{
+		"the folder is a link":        "ln -s /var /run/dayfly",
+		"the folder is a link out":    "ln -s " + filepath.Dir(secret) + " /run/dayfly",
+		"the folder is a file":        "touch /run/dayfly",
+		"the folder is a pipe":        "mkfifo /run/dayfly",
+		"the file is a link":          "mkdir /run/dayfly; ln -s " + secret + " /run/dayfly/jit",
+		"the file is a pipe":          "mkdir /run/dayfly; mkfifo /run/dayfly/jit",
+		"another file system is over": "mkdir /run/dayfly; mount -t tmpfs tmpfs /run/dayfly",
+		"the disk is over":            "mkdir /run/dayfly; mount --bind /var /run/dayfly",
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, nil)
+			n.made(testID)
+			j := n.boot(testID)
+			j.sh(trap)
+			if err := n.inject(testID); err == nil {
+				t.Errorf("delivered: %s", j.sh("find /run /var -newer /proc/1/comm; ls -la /run/dayfly/"))
+			}
+			if got := j.sh("grep -rl canary /run/dayfly/ /var 2>/dev/null || true"); got != "" {
+				t.Errorf("the config is in %s", got)
+			}
+			if _, err := os.Stat(secret); err == nil {
+				t.Error("a file was made outside of the container")
+			}
+		})
+	}
+}
+
+func TestFullRunIsSaidAndLeavesNothing(t *testing.T) {
+	n := newNode(t, nil)
+	n.made(testID)
+	j := n.boot(testID)
+	j.sh("mkdir /run/dayfly; dd if=/dev/zero of=/run/fill bs=64k 2>/dev/null || true")
+	if err := n.inject(testID); err == nil || !strings.Contains(err.Error(), "no space for a JIT config") {
+		t.Errorf("inject: %v", err)
+	}
+	if got := j.sh("ls -A /run/dayfly"); got != "" {
+		t.Errorf("left: %s", got)
+	}
+}
+
+// TestConfigWaitsForTheContainer injects before it runs.
+func TestConfigWaitsForTheContainer(t *testing.T) {
+	n := newNode(t, nil)
+	n.made(testID)
+	done := make(chan error, 1)
+	go func() { done <- n.inject(testID) }()
+	select {
+	case err := <-done:
+		t.Fatalf("inject into nothing: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	j := n.boot(testID)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	j.sh("test -s /run/dayfly/jit")
+}
+
+// TestConfigWaitsForTheFirewall has the rules come late.
+func TestConfigWaitsForTheFirewall(t *testing.T) {
+	rules := ""
+	n := newNode(t, func(c *Config) {
+		rules = filepath.Join(c.PVE, "rules")
+		c.Rules = [][]string{{"/bin/false"}, {"/bin/cat", rules}}
+	})
+	n.made(testID, "net0: name=eth0,bridge=vmbr0,firewall=1,type=veth", "net1: name=eth1,bridge=vmbr1,type=veth")
+	must(t, os.WriteFile(rules, []byte("-A PVEFW-FWBR-OUT -m physdev --physdev-in veth200011i0 -j veth200010i0-OUT\n"), 0o644))
+	j := n.boot(testID)
+	done := make(chan error, 1)
+	go func() { done <- n.inject(testID) }()
+	select {
+	case err := <-done:
+		t.Fatalf("before the rules are there: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	if _, err := j.try("test -e /run/dayfly/jit"); err == nil {
+		t.Fatal("the config is there before the firewall's rules")
+	}
+	must(t, os.WriteFile(rules+".new", []byte(fmt.Sprintf("-A PVEFW-FWBR-OUT --physdev-in veth%di0 -j veth%[1]di0-OUT\n", testID)), 0o644), os.Rename(rules+".new", rules))
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFirewallThatCannotBeAskedDeliversNothing(t *testing.T) {
+	n := newNode(t, func(c *Config) { c.Rules = [][]string{{"/bin/false"}} })
+	n.made(testID, "net0: name=eth0,bridge=vmbr0,firewall=1")
+	n.boot(testID)
+	if err := n.inject(testID); !errors.Is(err, fleet.ErrUnavailable) {
+		t.Errorf("inject: %v", err)
+	}
+}
