@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/pools"
 )
 
 // defaultConfig is where the daemon's configuration is.
@@ -76,11 +77,24 @@ type gitConfig struct {
 	SSHKeyCredential string   `hcl:"ssh_key_credential,optional"`
 	KnownHostsFile   string   `hcl:"known_hosts_file,optional"`
 	CAFile           string   `hcl:"ca_file,optional"`
+	GitHubApp        bool     `hcl:"github_app,optional"`
+	AllowRewrite     bool     `hcl:"allow_rewrite,optional"`
 	Body             hcl.Body `hcl:",body"`
+
+	Verify *verifyConfig `hcl:"verify,block"`
 
 	Every         time.Duration
 	Token, SSHKey fleet.Secret
 	SSHKeyPath    string // of whichever of the two was given
+}
+
+// verifyConfig says whose commits are obeyed.
+type verifyConfig struct {
+	Mode       string   `hcl:"mode,optional"`
+	Signers    string   `hcl:"allowed_signers_file,optional"`
+	Keyring    string   `hcl:"gpg_keyring_file,optional"`
+	Body       hcl.Body `hcl:",body"`
+	VerifyMode pools.VerifyMode
 }
 
 type daemonConfig struct {
@@ -147,6 +161,9 @@ func (c *config) defaults(dir string) {
 		&c.Pools.Dir, &d.StateDir, &d.AdminSocket}
 	if g := c.Pools.Git; g != nil {
 		paths = append(paths, &g.TokenFile, &g.SSHKeyFile, &g.KnownHostsFile, &g.CAFile)
+		if g.Verify != nil {
+			paths = append(paths, &g.Verify.Signers, &g.Verify.Keyring)
+		}
 	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {

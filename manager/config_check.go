@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"net"
 	"net/url"
 	"path"
@@ -13,6 +14,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/pools"
 )
 
 // check finds what is wrong with values that were given; that a needed one is
@@ -118,7 +120,17 @@ func (c *gitConfig) check(d *diagnostics) {
 		d.at(c.Body, "path", "Invalid path", "%q is not inside the repository.", c.Path)
 	}
 	ssh := c.SSHKeyFile != "" || c.SSHKeyCredential != ""
-	if ssh && (c.TokenFile != "" || c.TokenCredential != "") {
+	token := c.TokenFile != "" || c.TokenCredential != ""
+	switch {
+	case c.GitHubApp && (ssh || token):
+		d.at(c.Body, "github_app", "Two ways to log in", "With github_app, the App of the github block makes the tokens: leave out the key or token.")
+	case c.GitHubApp && repoOf(c.URL) == "":
+		d.at(c.Body, "github_app", "Not at GitHub", "With github_app, url is https://HOST/OWNER/REPOSITORY.")
+	}
+	if c.Verify != nil && c.Verify.Body != nil {
+		c.Verify.check(d)
+	}
+	if ssh && token {
 		d.at(c.Body, "token_file", "Two ways to log in", "Use a token with https or an SSH key with ssh, not both.")
 	}
 	if ssh && c.KnownHostsFile == "" {
@@ -127,6 +139,30 @@ func (c *gitConfig) check(d *diagnostics) {
 	if c.URL != "" {
 		c.checkRemote(d, ssh)
 	}
+}
+
+func (c *verifyConfig) check(d *diagnostics) {
+	mode, ok := pools.ParseVerifyMode(cmp.Or(c.Mode, "head"))
+	if !ok {
+		d.at(c.Body, "mode", "Invalid mode", "%q: want off, head or strict.", c.Mode)
+	}
+	if mode != pools.VerifyOff && c.Signers == "" && c.Keyring == "" {
+		d.at(c.Body, "allowed_signers_file", "Missing keys", "Set allowed_signers_file, as of ssh-keygen, or gpg_keyring_file, or both.")
+	}
+	c.VerifyMode = mode
+}
+
+// repoOf is OWNER/REPOSITORY of an https address at GitHub; empty for others.
+func repoOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" {
+		return ""
+	}
+	name := strings.TrimSuffix(strings.Trim(u.Path, "/"), ".git")
+	if strings.Count(name, "/") != 1 || strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/") {
+		return ""
+	}
+	return name
 }
 
 // checkRemote checks the repository's address. file:// needs the git program

@@ -16,6 +16,7 @@ import (
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/github"
+	"github.com/dayfly-ci/dayfly/internal/pools"
 )
 
 // secret is one secret of the configuration: in a file of its own, or in a
@@ -67,6 +68,11 @@ func (c *config) readSecrets(d *diagnostics, credentials string, must bool) {
 	}
 	if g.KnownHostsFile != "" {
 		readPublic(d, g.Body, "known_hosts_file", g.KnownHostsFile)
+	}
+	if v := g.Verify; v != nil && v.Body != nil && v.VerifyMode != pools.VerifyOff {
+		if err := (pools.Verify{Signers: v.Signers, Keyring: v.Keyring}).Check(); err != nil {
+			d.at(v.Body, "allowed_signers_file", "Unusable keys", "%v.", err)
+		}
 	}
 }
 

@@ -71,6 +71,13 @@ func TestConfigSaysWhatIsWrong(t *testing.T) {
 		{"git by ssh without known hosts", git(`url = "ssh://git@github.com/acme/pools"` + "\n" + `ssh_key_file = "k"`), "Missing known_hosts_file"},
 		{"ssh key with https", git(`url = "https://github.com/acme/pools"` + "\n" + `ssh_key_file = "k"` + "\n" + `known_hosts_file = "h"`), "SSH key without ssh"},
 		{"ssh key and token", git(`url = "ssh://git@github.com/acme/pools"` + "\n" + `ssh_key_file = "k"` + "\n" + `known_hosts_file = "h"` + "\n" + `token_file = "t"`), "Two ways to log in"},
+		{"git with the App", git(`url = "https://github.com/acme/pools.git"` + "\ngithub_app = true"), ""},
+		{"git with the App and a token", git(`url = "https://github.com/acme/pools"` + "\ngithub_app = true\n" + `token_file = "t"`), "Two ways to log in"},
+		{"git with the App elsewhere", git(`url = "https://git.lan/pools"` + "\ngithub_app = true"), "Not at GitHub"},
+		{"verified git", git(`url = "/srv/pools.git"` + "\nallow_rewrite = true\nverify {\n" + `allowed_signers_file = "s"` + "\n}"), ""},
+		{"verified git without keys", git(`url = "/srv/pools.git"` + "\nverify {\n" + `mode = "strict"` + "\n}"), "Missing keys"},
+		{"unverified git", git(`url = "/srv/pools.git"` + "\nverify {\n" + `mode = "off"` + "\n}"), ""},
+		{"git verified somehow", git(`url = "/srv/pools.git"` + "\nverify {\n" + `mode = "some"` + "\n" + `gpg_keyring_file = "k"` + "\n}"), "want off, head or strict"},
 		{"git on this machine", git(`url = "/srv/pools.git"`), ""},
 		{"git by file://", git(`url = "file:///srv/pools.git"`), "Invalid address"},
 		{"git by git://", git(`url = "git://example.com/pools.git"`), "Unsafe address"},
@@ -136,7 +143,7 @@ func TestConfigTellsWhatItMeans(t *testing.T) {
 	if c.Proxmox.First != 20000 || c.Proxmox.Last != 20999 {
 		t.Errorf("VMIDs are %d to %d", c.Proxmox.First, c.Proxmox.Last)
 	}
-	_, every := c.Pools.source()
+	_, every := c.Pools.source(nil)
 	if every.Pools != 0 {
 		t.Errorf("a folder is looked at every %v, want the default", every.Pools)
 	}
@@ -148,7 +155,7 @@ func TestGitPoolsKeepTheirInterval(t *testing.T) {
 	if diags.list.HasErrors() {
 		t.Fatal(diags.list)
 	}
-	source, every := c.Pools.source()
+	source, every := c.Pools.source(nil)
 	if every.Pools != 90*time.Second || !strings.Contains(source.String(), "https://github.com/acme/pools") {
 		t.Errorf("source %s every %v", source, every.Pools)
 	}

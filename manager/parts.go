@@ -84,7 +84,7 @@ func (c *config) assemble(j *journal.Journal, key fleet.Secret, log *slog.Logger
 	if err != nil {
 		return nil, nil, err
 	}
-	source, every := c.Pools.source()
+	source, every := c.Pools.source(gh)
 	every.Jobs = c.GitHub.Every
 	d, err := daemon.New(daemon.Config{
 		Proxmox: px, GitHub: gh, Journal: j, Source: source, Key: key, Webhook: c.GitHub.WebhookSecret,
@@ -94,14 +94,21 @@ func (c *config) assemble(j *journal.Journal, key fleet.Secret, log *slog.Logger
 }
 
 // source is where the pools come from, and how often it is looked at.
-func (c *poolsConfig) source() (pools.Source, daemon.Intervals) {
+func (c *poolsConfig) source(gh *github.Client) (pools.Source, daemon.Intervals) {
 	if c.Git == nil {
 		return pools.Dir(c.Dir), daemon.Intervals{}
 	}
-	return pools.Git(pools.GitConfig{
+	git := pools.GitConfig{
 		URL: c.Git.URL, Branch: c.Git.Branch, Path: c.Git.Path, Token: c.Git.Token, CA: c.Git.CAFile,
-		SSHKey: c.Git.SSHKeyPath, KnownHosts: c.Git.KnownHostsFile,
-	}), daemon.Intervals{Pools: c.Git.Every}
+		SSHKey: c.Git.SSHKeyPath, KnownHosts: c.Git.KnownHostsFile, AllowRewrite: c.Git.AllowRewrite,
+	}
+	if c.Git.GitHubApp {
+		git.App = gh.Contents(repoOf(c.Git.URL))
+	}
+	if v := c.Git.Verify; v != nil {
+		git.Verify = pools.Verify{Mode: v.VerifyMode, Signers: v.Signers, Keyring: v.Keyring}
+	}
+	return pools.Git(git), daemon.Intervals{Pools: c.Git.Every}
 }
 
 // run serves until ctx ends or a part fails.

@@ -38,9 +38,22 @@ pools {
     # interval = "1m"
     # ca_file  = "" # the system's
 
-    # A private repository: with https a token, with ssh a key.
+    # A private repository: with https a token, which the App makes itself where
+    # it may read the contents of the repository; with ssh a deploy key.
+    # github_app = false
     # token_credential, token_file
     # ssh_key_credential, ssh_key_file and known_hosts_file
+
+    # A new commit must follow the one in force, so that a force push is noticed.
+    # allow_rewrite = false
+
+    # Whose commits are obeyed; without this block, everybody's who may push. What
+    # GitHub's own buttons commit is signed by GitHub (https://github.com/web-flow.gpg).
+    # verify {
+    #   mode                 = "head" # "strict": every commit since the one in force
+    #   allowed_signers_file = "/etc/dayfly/allowed_signers" # as of ssh-keygen -Y
+    #   gpg_keyring_file     = "/etc/dayfly/keyring.asc"
+    # }
   }
   # dir = "/etc/dayfly/pools" # instead of git
 }

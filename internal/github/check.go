@@ -161,6 +161,12 @@ func (n need) words() string {
 		return "organization_self_hosted_runners: write"
 	case repoRunners:
 		return "administration: write"
+	case readContents:
+		return "contents: read"
+	case writeStatuses:
+		return "statuses: write"
+	case writeChecks:
+		return "checks: write"
 	default:
 		return "actions: read"
 	}
@@ -172,6 +178,12 @@ func (n need) granted(p *github.InstallationPermissions) bool {
 		return p.GetOrganizationSelfHostedRunners() == "write"
 	case repoRunners:
 		return p.GetAdministration() == "write"
+	case readContents:
+		return p.GetContents() == "read" || p.GetContents() == "write"
+	case writeStatuses:
+		return p.GetStatuses() == "write"
+	case writeChecks:
+		return p.GetChecks() == "write"
 	default:
 		return p.GetActions() == "read" || p.GetActions() == "write"
 	}

@@ -21,6 +21,9 @@ const (
 	readJobs    need = iota // runs, jobs, the list of repositories
 	orgRunners              // runners and groups of an organisation
 	repoRunners             // runners of a repository
+	readContents            // the files of a repository
+	writeStatuses           // statuses of a repository's commits
+	writeChecks             // check runs of a repository's commits
 )
 
 // runners is what the runners of scope need.
@@ -40,12 +43,21 @@ func (n need) permissions() *github.InstallationPermissions {
 		p.OrganizationSelfHostedRunners = github.String("write")
 	case repoRunners:
 		p.Administration = github.String("write")
+	case readContents:
+		p.Contents = github.String("read")
+	case writeStatuses:
+		p.Statuses = github.String("write")
+	case writeChecks:
+		p.Checks = github.String("write")
 	}
 	return p
 }
 
-// tokenKey is what a token is for. One that may administer a repository is
-// good for that repository alone.
+// narrow reports whether a token is good for one repository alone: one that
+// may change it, or read what is in it.
+func (n need) narrow() bool { return n != readJobs && n != orgRunners }
+
+// tokenKey is what a token is for.
 type tokenKey struct {
 	installation int64
 	need         need
@@ -54,7 +66,7 @@ type tokenKey struct {
 
 func keyFor(installation int64, scope fleet.Scope, n need) tokenKey {
 	key := tokenKey{installation: installation, need: n}
-	if n == repoRunners {
+	if n.narrow() {
 		_, name := split(scope)
 		key.repo = strings.ToLower(name)
 	}

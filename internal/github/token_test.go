@@ -241,3 +241,22 @@ func TestErrorsHoldNoCredentials(t *testing.T) {
 		}
 	})
 }
+
+func TestTokenForContentsReadsOneRepository(t *testing.T) {
+	story(t, hub.Config{}, func(t *testing.T, f *fixture) {
+		token, err := f.c.Contents("acme/app").Token(t.Context())
+		if !errors.Is(err, fleet.ErrDenied) && !errors.Is(err, fleet.ErrInvalid) || !token.Empty() {
+			t.Errorf("not granted: got %v", err)
+		}
+		f.hub.Grant(f.in, hub.Permissions{"metadata": "read", "contents": "read"})
+		token, err = f.c.Contents("acme/app").Token(t.Context())
+		if err != nil || token.Empty() {
+			t.Fatalf("got %v, token empty: %v", err, token.Empty())
+		}
+		for _, not := range []string{"acme", "acme/../x", ""} {
+			if _, err := f.c.Contents(not).Token(t.Context()); !errors.Is(err, fleet.ErrInvalid) {
+				t.Errorf("%q: got %v, want ErrInvalid", not, err)
+			}
+		}
+	})
+}

@@ -40,7 +40,7 @@ func (c GitConfig) connect(ctx context.Context) (server, error) {
 	if ep.Protocol == "ssh" {
 		return c.ssh(ctx, ep, transport.UploadPackServiceName)
 	}
-	return c.http(ep)
+	return c.http(ctx, ep)
 }
 
 // point is a commit and the objects that it is read from.

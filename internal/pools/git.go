@@ -25,6 +25,7 @@ type GitConfig struct {
 
 	User  string       // with Token; empty is "x-access-token", as GitHub wants it
 	Token fleet.Secret // password or access token, for https://
+	App   Tokens       // makes the tokens instead
 	CA    string       // file of extra certificate authorities, PEM, for https://
 
 	SSHKey     string // file of an unencrypted private key, for SSH
@@ -35,6 +36,11 @@ type GitConfig struct {
 
 	Timeout  time.Duration // of one Load; zero is 30 s
 	MaxBytes int64         // of one answer of the server; zero is 16 MiB
+}
+
+// Tokens makes tokens that live for a while, as those of a GitHub App do.
+type Tokens interface {
+	Token(ctx context.Context) (fleet.Secret, error)
 }
 
 const (
@@ -197,7 +203,7 @@ func (c GitConfig) problem() string {
 		return fmt.Sprintf("path %.80q must be relative, below the top of the repository", c.Path)
 	}
 	if c.isLocal() {
-		return c.without("a local repository", !c.Token.Empty(), c.SSHKey != "")
+		return c.without("a local repository", c.hasToken(), c.SSHKey != "")
 	}
 	if scp.MatchString(c.URL) {
 		return c.sshProblem()
@@ -220,7 +226,7 @@ func (c GitConfig) schemeProblem(u *url.URL) string {
 		return "git:// is neither encrypted nor authenticated; use https:// or ssh://"
 	case u.Scheme == "ssh" && u.Host != "":
 		return c.sshProblem()
-	case u.Scheme == "http" && !c.Token.Empty():
+	case u.Scheme == "http" && c.hasToken():
 		return "a token must not travel over http://; use https://"
 	case (u.Scheme == "https" || u.Scheme == "http") && u.Host != "":
 		return c.without(u.Scheme+"://", c.SSHKey != "")
@@ -237,13 +243,15 @@ func (c GitConfig) without(what string, unusable ...bool) string {
 	return ""
 }
 
+func (c GitConfig) hasToken() bool { return !c.Token.Empty() || c.App != nil }
+
 func (c GitConfig) sshProblem() string {
 	switch {
 	case c.SSHKey == "":
 		return "SSH needs the file of a private key"
 	case c.KnownHosts == "":
 		return "SSH needs a known_hosts file: a host key is never trusted on first use"
-	case !c.Token.Empty():
+	case c.hasToken():
 		return "SSH has no use for a token"
 	}
 	return ""

@@ -1,6 +1,7 @@
 package pools
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -18,15 +19,15 @@ import (
 // http opens a conversation over HTTP. go-git follows a redirect of the first
 // request only and drops credentials when it leads to another origin; a
 // redirect of a repository that was renamed works, others do no harm.
-func (c GitConfig) http(ep *transport.Endpoint) (server, error) {
-	client, auth, err := c.httpClient()
+func (c GitConfig) http(ctx context.Context, ep *transport.Endpoint) (server, error) {
+	client, auth, err := c.httpClient(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return client.NewUploadPackSession(ep, auth)
 }
 
-func (c GitConfig) httpClient() (transport.Transport, transport.AuthMethod, error) {
+func (c GitConfig) httpClient(ctx context.Context) (transport.Transport, transport.AuthMethod, error) {
 	tripper := http.DefaultTransport.(*http.Transport).Clone()
 	tripper.DisableKeepAlives = true // polls are far apart, and nothing outlives a Load
 	if c.CA != "" {
@@ -37,9 +38,16 @@ func (c GitConfig) httpClient() (transport.Transport, transport.AuthMethod, erro
 		tripper.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
 	client := githttp.NewClientWithOptions(&http.Client{Transport: capped{tripper, c.MaxBytes}}, nil)
+	token := c.Token
+	if c.App != nil {
+		var err error
+		if token, err = c.App.Token(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
 	var auth transport.AuthMethod
-	if !c.Token.Empty() {
-		auth = &githttp.BasicAuth{Username: c.User, Password: c.Token.Reveal()}
+	if !token.Empty() {
+		auth = &githttp.BasicAuth{Username: c.User, Password: token.Reveal()}
 	}
 	return client, auth, nil
 }

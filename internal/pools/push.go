@@ -69,7 +69,7 @@ func (c GitConfig) receiver(ctx context.Context, ep *transport.Endpoint) (receiv
 	if ep.Protocol == "ssh" {
 		return c.ssh(ctx, ep, transport.ReceivePackServiceName)
 	}
-	client, auth, err := c.httpClient()
+	client, auth, err := c.httpClient(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package pools
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
@@ -160,4 +161,36 @@ func runService(channel ssh.Channel, command string) uint32 {
 		return 1
 	}
 	return 0
+}
+
+// appTokens are those of a GitHub App, of which each is good for one Load.
+type appTokens struct{ left []string }
+
+func (a *appTokens) Token(context.Context) (fleet.Secret, error) {
+	if len(a.left) == 0 {
+		return fleet.Secret{}, fmt.Errorf("no token: %w", fleet.ErrDenied)
+	}
+	token := a.left[0]
+	a.left = a.left[1:]
+	return fleet.NewSecret(token), nil
+}
+
+func TestTokensOfAnAppAreAskedForEachTime(t *testing.T) {
+	r := newRepo(t)
+	r.commit("main", r.files(minimal("3")))
+	c := r.overHTTP()
+	c.Token, c.App = fleet.Secret{}, &appTokens{left: []string{"right", "stale"}}
+	source := Git(c)
+	if _, err := source.Load(t.Context(), Known{}); err != nil {
+		t.Errorf("a good token: got %v", err)
+	}
+	for _, what := range []string{"a token that has ended", "no token"} {
+		if _, err := source.Load(t.Context(), Known{}); !errors.Is(err, fleet.ErrDenied) || strings.Contains(err.Error(), "stale") {
+			t.Errorf("%s: got %v, want ErrDenied", what, err)
+		}
+	}
+	c.URL = "http://git.lan/pools.git"
+	if err := c.Validate(); err == nil {
+		t.Error("a token would travel over http")
+	}
 }

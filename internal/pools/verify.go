@@ -67,6 +67,12 @@ type trust struct {
 	hash string // changes when the files do
 }
 
+// Check reads the files and reports what is wrong with them.
+func (v Verify) Check() error {
+	_, err := v.load()
+	return err
+}
+
 // load reads the files. Its errors are about this machine's configuration, not
 // about a commit.
 func (v Verify) load() (*trust, error) {
