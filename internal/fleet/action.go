@@ -15,9 +15,10 @@ const (
 	Launch          // mint a JIT config, deliver it, start the container
 	Deregister      // delete the registration; refused by GitHub when it is busy
 	Destroy         // stop and remove the container
+	Smoke           // start the container without a JIT config: a smoke boot
 )
 
-var kindNames = [...]string{"none", "clone", "launch", "deregister", "destroy"}
+var kindNames = [...]string{"none", "clone", "launch", "deregister", "destroy", "smoke"}
 
 func (k Kind) String() string { return word(kindNames[:], int(k)) }
 

@@ -25,6 +25,7 @@ type group struct {
 type waiting struct {
 	job   *Job
 	group *group
+	other *pool // the line that its runner is to be of, if not the first
 }
 
 // group collects the queued jobs by repository and label set.
@@ -51,7 +52,7 @@ func (p *pass) group() {
 			p.groups = append(p.groups, g)
 		}
 		g.size++
-		p.queue[i] = waiting{j, g}
+		p.queue[i] = waiting{job: j, group: g}
 	}
 }
 
@@ -153,16 +154,27 @@ func take(have *int, n int) int {
 func (p *pass) serve() {
 	var cold []waiting
 	for _, w := range p.queue {
-		switch {
-		case w.group.met > 0:
+		if w.group.met > 0 {
 			w.group.met--
 			p.tell(w.job, "a runner is launching or listening for its labels")
+			continue
+		}
+		w.other = p.sided(w.group, w.job)
+		switch {
+		case w.other != nil:
+			w.other.quota--
+			if !p.offer(w.other, w.job) {
+				cold = append(cold, w)
+			}
 		case !p.provide(w.group, w.job):
 			cold = append(cold, w)
 		}
 	}
 	for _, w := range cold {
 		g := w.group
+		if w.other != nil && (p.clones(w.other, w.job) || p.provide(g, w.job)) {
+			continue
+		}
 		if g.why == "" {
 			g.why = p.cloneFor(g, w.job)
 		}

@@ -28,6 +28,9 @@ func (p *pass) makeRoom() {
 		q.spares = slices.DeleteFunc(q.spares, gone)
 		q.replacing = q.replacing || slices.ContainsFunc(q.stale, gone)
 		q.stale = slices.DeleteFunc(q.stale, gone)
+		if q.other != nil {
+			q.other.spares = slices.DeleteFunc(q.other.spares, gone)
+		}
 	}
 }
 
@@ -119,6 +122,11 @@ func (p *pass) victims() *victims {
 	for _, q := range p.pools {
 		for _, r := range q.stale {
 			add(r, 0)
+		}
+		if q.other != nil {
+			for _, r := range q.other.spares {
+				add(r, 1)
+			}
 		}
 		for i, r := range q.spares {
 			if i >= q.Spare {

@@ -10,9 +10,15 @@ type Template struct {
 	Storage string
 	Locked  bool // a clone, ours or another's, holds its `disk` lock
 	Full    bool // the storage cannot make linked clones
+
+	Build    string    // which build made it; empty if it does not say
+	Copy     bool      // a replica of another one on its node
+	Runner   string    // version of actions/runner in it
+	Built    time.Time // when; zero if it does not say
+	Outdated string    // why GitHub gives its runners no jobs; empty: it does
 }
 
-// Node is one Proxmox node.
+// Node is one Proxmox node that was listed, now or before.
 type Node struct {
 	Name   string
 	Online bool
@@ -23,6 +29,7 @@ type Node struct {
 type Hold struct {
 	Kind   Kind // Clone or Launch; None is both
 	Pool   string
+	Ref    Ref // template version; empty is any
 	Node   string
 	Scope  Scope
 	Until  time.Time
@@ -42,6 +49,8 @@ type Observed struct {
 	Runners   []Runner
 	Templates []Template
 	Nodes     []Node
+	Partial   bool // a node that answers has not been listed yet: what it has is not known
 	Holds     []Hold
+	Rollouts  []Rollout
 	Evidence  map[Scope]Evidence
 }

@@ -50,6 +50,8 @@ type pool struct {
 	Pool
 	ref      Ref        // the template version it uses now
 	replicas []Template // of that version, on its nodes
+	roll     *Rollout   // nil: none is known
+	other    *pool      // its other line, in a roll
 	full     string     // why nothing more can be cloned now, once that is known
 	listen   int        // idle runners that a job could still take
 	soon     int        // runners that will listen shortly, or took a job we have not heard of
@@ -66,12 +68,24 @@ type pool struct {
 
 	stale     []*Runner // spares of another template version
 	replacing bool      // a stale spare is leaving, or a clone is under way
+
+	// Of an other line:
+	quota   int    // jobs that may still get one of its runners
+	percent int    // of the jobs that may
+	live    int    // its runners that are registered
+	untaken int    // those of them without a job yet
+	avoid   string // a node that is its last choice
+	proving int    // smoke boots under way, of the pool's first line
 }
 
 func newPass(want Desired, have Observed, now time.Time) *pass {
 	p := &pass{
 		want: want, have: have, now: now, byName: make(map[string]*pool, len(want.Pools)),
 		running: map[string]*Job{}, holds: map[holdKey]*Hold{}, room: newRoom(want.Limits, have),
+	}
+	rolls := map[string]*Rollout{}
+	for i := range have.Rollouts {
+		rolls[have.Rollouts[i].Pool] = &have.Rollouts[i]
 	}
 	for _, w := range want.Pools {
 		if p.byName[w.Name] != nil {
@@ -80,7 +94,7 @@ func newPass(want Desired, have Observed, now time.Time) *pass {
 		w.Spare = max(0, min(w.Spare, w.Max))
 		w.Timeouts = w.Timeouts.orFallback()
 		q := &pool{Pool: w}
-		q.ref, q.replicas = p.room.replicas(w, have.Templates)
+		p.resolve(q, rolls[w.Name])
 		p.pools = append(p.pools, q)
 		p.byName[w.Name] = q
 	}
@@ -100,14 +114,20 @@ func (p *pass) run() {
 	for _, q := range p.pools {
 		slices.SortFunc(q.spares, olderSpare)
 		slices.SortFunc(q.stale, olderSpare)
+		if q.other != nil {
+			slices.SortFunc(q.other.spares, olderSpare)
+		}
 	}
+	p.quotas()
 	p.group()
 	p.supply()
 	p.serve()
 	p.retireIdle()
 	p.clear()
+	p.gather()
 	p.makeRoom()
 	p.replaceStale()
+	p.smoke()
 	p.keepSpares()
 }
 
@@ -122,11 +142,16 @@ func (p *pass) sort(r *Runner) {
 	if phase == Done || r.Pending == Destroy {
 		p.room.leaves(r)
 	}
+	if q != nil && q.other != nil {
+		q.tries(r, phase)
+	}
 	switch phase {
 	case Cloning:
 		p.cloning(q, r)
 	case Spare:
 		p.spare(q, r)
+	case Proving:
+		p.prove(q, r)
 	case Launching:
 		p.launching(q, r)
 	case Idle:
@@ -153,14 +178,15 @@ func (p *pass) passed(deadline time.Time) bool {
 }
 
 type holdKey struct {
-	kind       Kind
-	pool, node string
+	kind Kind
+	line *pool
+	node string
 }
 
 // hold finds what forbids a kind of action of a pool on a node now. Of several
 // it takes one for all nodes first, then the longest.
 func (p *pass) hold(k Kind, q *pool, node string) *Hold {
-	key := holdKey{k, q.Name, node}
+	key := holdKey{k, q, node}
 	if h, known := p.holds[key]; known {
 		return h
 	}
@@ -177,7 +203,7 @@ func (p *pass) hold(k Kind, q *pool, node string) *Hold {
 
 func (h *Hold) forbids(k Kind, q *pool, node string) bool {
 	return (h.Kind == None || h.Kind == k) && (h.Pool == "" || h.Pool == q.Name) &&
-		(h.Node == "" || h.Node == node) && (h.Scope == "" || h.Scope == q.Scope)
+		(h.Node == "" || h.Node == node) && (h.Scope == "" || h.Scope == q.Scope) && (h.Ref == Ref{} || h.Ref == q.ref)
 }
 
 // launches says what a hold on launches means.

@@ -74,6 +74,10 @@ type Pool struct {
 	Group    string   // runner group; empty is the default one
 	Labels   []string // sent to GitHub exactly so: JIT adds none
 	Template Ref
+	Follow   Constraint // which versions it rolls to when Template has none
+	Replicas int        // that a node must have before it counts for a new version
+	MaxAge   time.Duration
+	Roll     Rolling
 	Spare    int // cloned, stopped, unregistered containers to keep
 	Max      int // containers, of every phase
 	Nodes    []string

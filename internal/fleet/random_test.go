@@ -64,6 +64,7 @@ func (d dice) aPool() Pool {
 		PerNode: max(0, d("per node", 6)-3), Drained: !d.mostly("drained", 8),
 		Timeouts: Timeouts{d.span("clone"), d.span("launch"), d.span("register"), d.span("idle"), d.span("job")},
 	}
+	q.Roll = d.rolling()
 	if d("some nodes", 3) == 0 {
 		q.Nodes = []string{d.node(), d.node()}
 	}
@@ -95,6 +96,10 @@ func (d dice) aRunner(i int) Runner {
 	r.Job = JobID(max(0, d("job", 20)-10))
 	r.Created, r.Cloned, r.Launched = d.time("created"), d.time("cloned"), d.time("launched")
 	r.Started, r.Listened, r.Took = d.time("started"), d.time("listened"), d.time("took")
+	if !d.mostly("smoked", 4) {
+		r.Smoked, r.Passed = d.time("smoked"), d.time("passed")
+	}
+	r.Failed = d.time("failed")
 	r.Ended, r.Spent, r.Removed, r.Retry = d.time("ended"), d.time("spent"), d.time("removed"), d.time("retry")
 	return r
 }
@@ -104,7 +109,11 @@ func (d dice) healthy(r *Runner) {
 	age := 10 + d("age", 5000)
 	ago := func(s int) time.Time { return noon.Add(-time.Duration(s) * time.Second) }
 	r.Created, r.Cloned, r.Container = ago(age), ago(age-1), Stopped
-	kind := d("kind", 7)
+	kind := d("kind", 8)
+	if kind == 7 {
+		r.Smoked, r.Started, r.Container = ago(age-2), ago(age-3), Running
+		return
+	}
 	if kind < 3 {
 		if kind == 0 {
 			r.Template = Ref{"ubuntu", "1"}
@@ -146,6 +155,30 @@ func (d dice) aHold() Hold {
 	}
 }
 
+// aRollout is one at any stage, mostly from ubuntu@1 to ubuntu@2.
+func (d dice) aRollout() Rollout {
+	r := Rollout{
+		Pool: d.pool(), Stable: Ref{"ubuntu", "1"}, Stage: Stage(d("stage", len(stageNames))), Step: d("step", 3),
+		Resume: Stage(d("resume", 6)), Since: noon, Answer: d.time("answer"),
+	}
+	if r.Stage != Settled {
+		r.Candidate = Ref{"ubuntu", "2"}
+		r.Now = Tally{Boots: d("boots", 3), Jobs: d("jobs", 4)}
+	}
+	if !d.mostly("bad", 5) {
+		r.Bad = []Verdict{{Version: Ref{"ubuntu", one(d, "which", "1", "2")}, Reason: "broken"}}
+	}
+	return r
+}
+
+func (d dice) rolling() Rolling {
+	r := Rolling{Smoke: d("smoke", 3)}
+	for range d("steps", 3) {
+		r.Canary = append(r.Canary, Canary{1 + d("jobs", 5), one(d, "percent", 0, 0, 50), d("at once", 3)})
+	}
+	return r
+}
+
 func (d dice) observed() Observed {
 	o := Observed{Evidence: map[Scope]Evidence{}}
 	for i := range d("runners", 16) {
@@ -164,6 +197,9 @@ func (d dice) observed() Observed {
 	}
 	for range max(0, d("holds", 6)-3) {
 		o.Holds = append(o.Holds, d.aHold())
+	}
+	for range max(0, d("rollouts", 6)-2) {
+		o.Rollouts = append(o.Rollouts, d.aRollout())
 	}
 	for _, s := range []Scope{"acme", "acme/app", "other"} {
 		o.Evidence[s] = Evidence{d.time("jobs"), d.time("registrations")}

@@ -104,13 +104,16 @@ func (p *pass) cloning(q *pool, r *Runner) {
 		q.replacing = true
 	default:
 		q.replacing = true
-		q.coming++
+		q.line(r).coming++
 	}
 }
 
 // stales reports whether the runner is of another template version, or signed
 // for another scope.
 func (q *pool) stales(r *Runner) bool {
+	if q.line(r) != q {
+		return false
+	}
 	known := r.Template.Family != ""
 	return r.Scope != q.Scope && r.Scope != "" || known && (r.Template.Family != q.ref.Family || q.ref.Version != "" && r.Template.Version != q.ref.Version)
 }
@@ -118,7 +121,7 @@ func (q *pool) stales(r *Runner) bool {
 // spare offers a stopped container to demand, or clears it away.
 func (p *pass) spare(q *pool, r *Runner) {
 	if r.Pending != None || r.Container != Stopped {
-		if q != nil && r.Pending == Destroy && q.stales(r) {
+		if q != nil && r.Pending == Destroy && (q.stales(r) || q.line(r) != q) {
 			q.replacing = true
 		}
 		return // its clone task has not released it yet, or its node does not answer
@@ -134,11 +137,13 @@ func (p *pass) spare(q *pool, r *Runner) {
 		// A mint that was thought to have failed did not: never use the name again.
 		p.abandon(r, r.Created, "registered before its launch")
 	case !ready:
-		q.rest = append(q.rest, r)
+		l := q.line(r)
+		l.rest = append(l.rest, r)
 	case q.stales(r):
 		q.stale = append(q.stale, r)
 	default:
-		q.spares = append(q.spares, r)
+		l := q.line(r)
+		l.spares = append(l.spares, r)
 	}
 }
 

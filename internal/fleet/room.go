@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -59,7 +60,7 @@ func newRoom(limits Limits, have Observed) room {
 		if r.Pending == Clone {
 			m.cloning[r.Source] = true
 		}
-		if r.Pending == Clone || r.Pending == Launch || r.Pending == Destroy {
+		if r.Pending == Clone || r.Pending == Launch || r.Pending == Smoke || r.Pending == Destroy {
 			m.tasks[r.Node]++
 		}
 		if r.Pending == Clone || r.Pending == Destroy {
@@ -124,8 +125,12 @@ func (m *room) replicas(q Pool, all []Template) (Ref, []Template) {
 		ref.Version = newest(usable)
 	}
 	found := slices.DeleteFunc(usable, func(t Template) bool { return t.Version != ref.Version })
-	slices.SortFunc(found, func(a, b Template) int { return cmp.Or(cmp.Compare(a.VMID, b.VMID), cmp.Compare(a.Node, b.Node)) })
+	slices.SortFunc(found, byReplica)
 	return ref, found
+}
+
+func byReplica(a, b Template) int {
+	return cmp.Or(cmp.Compare(a.VMID, b.VMID), cmp.Compare(a.Node, b.Node))
 }
 
 func newest(list []Template) string {
@@ -157,12 +162,12 @@ func (p *pass) pick(q *pool) (Template, string) {
 		return Template{}, q.full
 	}
 	if len(q.replicas) == 0 {
-		q.full = fmt.Sprintf("pool %s: no template %s on its nodes", q.Name, q.Template)
+		q.full = p.room.bare(q)
 	}
 	var best *Template
 	for i := range q.replicas {
 		t := &q.replicas[i]
-		if best != nil && p.room.now.node[best.Node] <= p.room.now.node[t.Node] {
+		if best != nil && p.crowd(q, best.Node) <= p.crowd(q, t.Node) {
 			continue
 		}
 		if why := p.refuses(q, t); why == nil {
@@ -176,6 +181,28 @@ func (p *pass) pick(q *pool) (Template, string) {
 	}
 	q.full = ""
 	return *best, ""
+}
+
+// bare says why a pool has no replica to clone. What is on a node is known once
+// it was listed, and Observed has no other nodes.
+func (m *room) bare(q *pool) string {
+	listed := func(name string) bool { _, ok := m.online[name]; return ok }
+	switch {
+	case len(m.online) == 0:
+		return fmt.Sprintf("pool %s: no node has been listed yet", q.Name)
+	case len(q.Nodes) > 0 && !slices.ContainsFunc(q.Nodes, listed):
+		return fmt.Sprintf("pool %s: none of its nodes has been listed yet: %s", q.Name, strings.Join(q.Nodes, ", "))
+	}
+	return fmt.Sprintf("pool %s: no template %s on its nodes", q.Name, cmp.Or(q.asked(), q.Template))
+}
+
+// crowd is how far from a node the next container of a pool is put.
+func (p *pass) crowd(q *pool, node string) int {
+	n := p.room.now.node[node]
+	if node == q.avoid && node != "" {
+		n += 1 << 20
+	}
+	return n
 }
 
 // reason is a sentence that is put together only when somebody reads it.

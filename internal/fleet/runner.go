@@ -65,7 +65,14 @@ type Runner struct {
 	Spent    time.Time // given up: a failed attempt, or deregistered by us
 	Removed  time.Time // we deleted its registration, or made sure there is none
 	Cause    string    // why it was given up, in the words of the reason
-	Retry    time.Time // no action on it before
+
+	Smoked time.Time // started without a JIT config, to see whether it boots
+	Passed time.Time // its smoke checks passed
+	Failed time.Time // it failed for a reason that lies in itself, not in its node or GitHub
+	Fault  string    // what that was
+	Exit   int       // how the runner's process ended, if known; 7: GitHub refuses its version
+
+	Retry time.Time // no action on it before
 }
 
 // Phase is how far a runner is. It only goes forward.
@@ -76,6 +83,7 @@ type Phase int
 const (
 	Cloning Phase = iota
 	Spare
+	Proving   // booted without a JIT config, to see whether it does
 	Launching // JIT minted, not yet listening
 	Idle      // listening
 	Busy
@@ -83,7 +91,7 @@ const (
 	Gone
 )
 
-var phaseNames = [...]string{"cloning", "spare", "launching", "idle", "busy", "done", "gone"}
+var phaseNames = [...]string{"cloning", "spare", "smoke", "launching", "idle", "busy", "done", "gone"}
 
 func (p Phase) String() string { return word(phaseNames[:], int(p)) }
 
@@ -99,6 +107,8 @@ func (r Runner) Phase() Phase {
 		return Busy
 	case r.over():
 		return Done
+	case r.smoked():
+		return Proving
 	case r.Registration == Online || !r.Listened.IsZero():
 		return Idle
 	case r.Pending == Launch || r.used():
@@ -115,7 +125,13 @@ func (r Runner) over() bool { return !r.Spent.IsZero() || !r.Ended.IsZero() }
 // used reports whether a JIT config may have been minted for the runner: never
 // launch it again. A container that runs was launched, remembered or not.
 func (r Runner) used() bool {
-	return r.Container == Running || r.Job != 0 || !first(r.Launched, r.Started, r.Listened, r.Took).IsZero()
+	return !r.smoked() && (r.Container == Running || r.Job != 0 || !first(r.Launched, r.Started, r.Listened, r.Took).IsZero())
+}
+
+// smoked reports whether the container was started without a JIT config, and
+// can have no job.
+func (r Runner) smoked() bool {
+	return !r.Smoked.IsZero() && r.Job == 0 && r.Registration == Unregistered && first(r.Launched, r.Listened, r.Took).IsZero()
 }
 
 // vanished reports whether neither container nor registration is there, and
@@ -129,7 +145,7 @@ func (r Runner) vanished() bool {
 // at all: no process of a job can be alive in it, whatever GitHub says.
 func (r Runner) exited() bool {
 	switch {
-	case r.Pending == Clone || r.Pending == Launch:
+	case r.Pending == Clone || r.Pending == Launch || r.Pending == Smoke:
 		return false
 	case r.Container == Absent:
 		return r.Registration != Unregistered || r.used()

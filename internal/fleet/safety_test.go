@@ -103,6 +103,8 @@ func (c check) eachAction() {
 			c.launch(a, r)
 		case Deregister, Destroy:
 			c.remove(a, r)
+		case Smoke:
+			c.smoke(a, r)
 		default:
 			c.fail(a, "no such kind")
 		}
@@ -116,7 +118,7 @@ func (c check) clone(a Action) {
 	switch t := c.have.Templates; {
 	case i < 0 || t[i].Node != a.Node || !c.online(a.Node):
 		c.fail(a, "no such replica")
-	case t[i].Family != q.Template.Family || q.Template.Version != "" && t[i].Version != q.Template.Version:
+	case !c.allowed(a, q, t[i].Ref):
 		c.fail(a, "not the template of the pool")
 	case len(q.Nodes) > 0 && !slices.Contains(q.Nodes, a.Node):
 		c.fail(a, "not a node of the pool")
@@ -150,7 +152,7 @@ func (c check) clone(a Action) {
 func (c check) held(a Action, k Kind) {
 	for _, h := range c.have.Holds {
 		if h.Until.After(noon) && (h.Kind == k || h.Kind == None) && (h.Pool == "" || h.Pool == a.Pool) &&
-			(h.Node == "" || h.Node == a.Node) && (h.Scope == "" || h.Scope == c.pool(a.Pool).Scope) {
+			(h.Node == "" || h.Node == a.Node) && (h.Scope == "" || h.Scope == c.pool(a.Pool).Scope) && h.Ref == (Ref{}) {
 			c.fail(a, "held by %+v", h)
 		}
 	}
@@ -166,7 +168,7 @@ func (c check) launch(a Action, r *Runner) {
 	if r.Scope != q.Scope || *r != clean || r.Cloned.IsZero() {
 		c.fail(a, "not a clean spare")
 	}
-	if r.Template.Family != "" && (r.Template.Family != q.Template.Family || q.Template.Version != "" && r.Template != q.Template) {
+	if r.Template.Family != "" && !c.allowed(a, q, r.Template) {
 		c.fail(a, "not of the pool's template %s", q.Template)
 	}
 	for _, j := range c.have.Jobs {
@@ -187,7 +189,7 @@ func (c check) remove(a Action, r *Runner) {
 		}
 		return
 	}
-	if a.Kind == Destroy && r.Container == Running && r.Ended.IsZero() {
+	if a.Kind == Destroy && r.Container == Running && r.Ended.IsZero() && !r.smoked() {
 		seen := c.have.Evidence[r.Scope].Registrations.After(r.Spent)
 		if r.Registration != Unregistered || r.Spent.IsZero() || r.Removed.IsZero() && !seen {
 			c.fail(a, "not deregistered before")
@@ -269,7 +271,7 @@ func (c check) containers() {
 func (c check) tasks() {
 	tasks, stores := map[string]int{}, map[string]int{}
 	add := func(k Kind, node, storage string) {
-		if k == Clone || k == Launch || k == Destroy {
+		if k == Clone || k == Launch || k == Destroy || k == Smoke {
 			tasks[node]++
 		}
 		if k == Clone || k == Destroy {
@@ -402,6 +404,9 @@ func underWay(c check, launchKnown bool) Observed {
 				r.Pending = a.Kind
 				if a.Kind == Launch && launchKnown {
 					r.Launched = noon
+				}
+				if a.Kind == Smoke {
+					r.Smoked = noon
 				}
 			}
 		}

@@ -65,7 +65,7 @@ func (p *player) setRunner(words []string) error {
 	return pairs(words[1:], func(key, v string) error {
 		when := map[string]*time.Time{
 			"cloned": &r.Cloned, "launched": &r.Launched, "started": &r.Started, "listened": &r.Listened,
-			"took": &r.Took, "ended": &r.Ended, "spent": &r.Spent, "removed": &r.Removed,
+			"took": &r.Took, "ended": &r.Ended, "spent": &r.Spent, "removed": &r.Removed, "failed": &r.Failed,
 		}[key]
 		switch {
 		case when != nil && v == "never":
@@ -76,6 +76,8 @@ func (p *player) setRunner(words []string) error {
 			r.Container = Container(max(0, slices.Index(containerNames[:], v)))
 		case key == "registration":
 			r.Registration = Registration(max(0, slices.Index(registrationNames[:], v)))
+		case key == "exit":
+			r.Exit = number(v)
 		case key == "retry":
 			r.Retry = p.begin.Add(span(v))
 		case key == "pool":
@@ -93,10 +95,12 @@ func (p *player) setRunner(words []string) error {
 	})
 }
 
+var fates = map[string]fate{"well": well, "fails": fails, "halves": halves, "hangs": hangs, "refused": refused}
+
 // setFate plays "next clone fails".
 func (p *player) setFate(words []string) error {
 	kind := slices.Index(kindNames[:], words[0])
-	how, ok := map[string]fate{"fails": fails, "halves": halves, "hangs": hangs, "refused": refused}[words[1]]
+	how, ok := fates[words[1]]
 	if kind < 0 || !ok {
 		return fmt.Errorf("no such fate")
 	}

@@ -118,7 +118,7 @@ func (p *player) do(words []string) error {
 		"pool": p.setPool, "remove": p.removePool, "node": p.setNode, "template": p.setTemplate, "limits": p.setLimits,
 		"job": p.setJob, "runner": p.setRunner, "next": p.setFate, "hold": p.setHold, "looks": p.setLooks,
 		"look": func([]string) error { p.look(); return nil }, "lasts": p.setDuration,
-		"wait": func([]string) error { return nil }, "explain": p.sayWhy, "crash": p.crash, "secretly": p.secretly, "blocked": p.sayBlocked,
+		"wait": func([]string) error { return nil }, "rolling": p.setRolling, "broken": p.setBroken, "order": p.setOrder, "rollout": p.sayRollout, "listens": p.setListen, "explain": p.sayWhy, "crash": p.crash, "secretly": p.secretly, "blocked": p.sayBlocked,
 	}
 	verb := verbs[words[0]]
 	if verb == nil {
@@ -222,7 +222,16 @@ func (p *player) setTemplate(words []string) error {
 	id := VMID(number(words[0]))
 	p.templates = slices.DeleteFunc(p.templates, func(t Template) bool { return t.VMID == id })
 	if words[1] != "removed" {
-		p.templates = append(p.templates, Template{VMID: id, Ref: ref(words[1]), Node: words[2], Storage: "local-zfs", Locked: slices.Contains(words, "locked")})
+		t := Template{VMID: id, Ref: ref(words[1]), Node: words[2], Storage: "local-zfs", Locked: slices.Contains(words, "locked"), Copy: slices.Contains(words, "copy")}
+		for _, w := range words[3:] {
+			if b, ok := strings.CutPrefix(w, "build="); ok {
+				t.Build = b
+			}
+			if why, ok := strings.CutPrefix(w, "outdated="); ok {
+				t.Outdated = strings.ReplaceAll(why, "_", " ")
+			}
+		}
+		p.templates = append(p.templates, t)
 	}
 	return nil
 }

@@ -22,14 +22,16 @@ type world struct {
 	holds      []Hold
 	evidence   map[Scope]Evidence
 
-	took    durations
-	looks   time.Duration // between looks at GitHub; zero: only when told
-	fate    func(Kind, *Runner) fate
-	log     func(string)
-	agenda  []event
-	wake    time.Time // as the last plan asked
-	named   map[string]int
-	running map[string]JobID // what really runs in a container, by runner
+	took     durations
+	looks    time.Duration // between looks at GitHub; zero: only when told
+	fate     func(Kind, *Runner) fate
+	log      func(string)
+	agenda   []event
+	wake     time.Time // as the last plan asked
+	rolls    rolled
+	rollWake time.Time
+	named    map[string]int
+	running  map[string]JobID // what really runs in a container, by runner
 
 	clones, killed, evicted int
 	routed                  func(*Runner) // called when a runner starts to listen
@@ -77,7 +79,7 @@ func (w *world) after(d time.Duration, do func()) {
 }
 
 func (w *world) observed() Observed {
-	o := Observed{Templates: w.templates, Nodes: w.nodes, Holds: w.holds, Evidence: w.evidence}
+	o := Observed{Templates: w.templates, Nodes: w.nodes, Holds: w.holds, Evidence: w.evidence, Rollouts: w.rolls.state}
 	for _, id := range slices.Sorted(maps.Keys(w.jobs)) {
 		if w.jobs[id].Status != Completed {
 			o.Jobs = append(o.Jobs, *w.jobs[id])
@@ -92,9 +94,10 @@ func (w *world) observed() Observed {
 // pass plans and starts what is planned, until there is nothing more to do now.
 func (w *world) pass() error {
 	for range 10 {
+		w.roll()
 		maps.DeleteFunc(w.runners, func(_ string, r *Runner) bool { return r.Forgettable(w.evidence[r.Scope]) })
 		actions, next := Plan(w.want, w.observed(), w.now)
-		w.wake = next
+		w.wake = earlier(next, w.rollWake)
 		if len(actions) == 0 {
 			return nil
 		}
@@ -142,19 +145,26 @@ func (w *world) start(a Action) {
 		w.say("%s %s: %s", a.Kind, a.Runner, a.Reason)
 	}
 	r.Pending = a.Kind
-	how := w.fate(a.Kind, r)
+	how, set := w.versioned(a.Kind, r)
+	if !set {
+		how = w.fate(a.Kind, r)
+	}
 	if strings.HasPrefix(a.Reason, "makes room") {
 		w.evicted++
 	}
 	end := map[Kind]func(){
 		Clone: func() { w.cloned(r, how) }, Launch: func() { w.launched(r, how) },
 		Deregister: func() { w.deregistered(r, a, how) }, Destroy: func() { w.destroyed(r, a, how) },
+		Smoke: func() { w.smoked(r, how) },
 	}[a.Kind]
 	if a.Kind == Launch {
 		r.Launched = w.now
 	}
+	if a.Kind == Smoke {
+		r.Smoked = w.now
+	}
 	w.after(map[Kind]time.Duration{
-		Clone: w.took.clone, Launch: w.took.launch, Deregister: w.took.deregister, Destroy: w.took.destroy,
+		Clone: w.took.clone, Launch: w.took.launch, Deregister: w.took.deregister, Destroy: w.took.destroy, Smoke: w.took.launch,
 	}[a.Kind], func() {
 		if r.Pending == a.Kind { // else a story made it forgotten
 			r.Pending = None
@@ -227,12 +237,17 @@ func (w *world) launched(r *Runner, how fate) {
 			r.Container, r.Registration = Running, Offline
 		}
 		w.spend(r, "launch failed")
+		r.Failed, r.Fault = w.now, "launch failed"
 		w.hold(Launch, r, "launch failed")
 	default:
 		r.Started, r.Container, r.Registration = w.now, Running, Offline
 		w.say("%s is started", r.Name)
 		if how == well {
-			w.after(w.took.listen, func() { w.listens(r) })
+			took := w.took.listen
+			if d, ok := w.rolls.listen[r.Template]; ok {
+				took = d
+			}
+			w.after(took, func() { w.listens(r) })
 		}
 	}
 }
