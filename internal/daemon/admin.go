@@ -107,8 +107,8 @@ func poolStatus(p fleet.Pool, phases map[string]int, jobs []fleet.Job) PoolStatu
 		Name: p.Name, Scope: string(p.Scope), Labels: p.Labels, Template: p.Template.String(),
 		Max: p.Max, Spare: p.Spare, Drained: p.Drained, Phases: phases,
 	}
-	for _, j := range jobs {
-		if j.Status == fleet.Queued && p.Serves(j.Repo, j.Labels) {
+	for i := range jobs {
+		if j := &jobs[i]; j.Status == fleet.Queued && p.Takes(j) {
 			out.Queued++
 		}
 	}

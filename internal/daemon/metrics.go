@@ -121,7 +121,7 @@ func (c census) Collect(ch chan<- prometheus.Metric) {
 // oldest is how long the oldest queued job that a pool may run has waited.
 func (d *Daemon) oldest(s *state, now time.Time) time.Duration {
 	for _, j := range d.cfg.Journal.OpenJobs() {
-		serves := func(p fleet.Pool) bool { return p.Serves(j.Repo, j.Labels) }
+		serves := func(p fleet.Pool) bool { return p.Takes(&j) }
 		if j.Status == fleet.Queued && slices.ContainsFunc(s.desired.Pools, serves) {
 			return now.Sub(j.Created)
 		}

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// group is the demand of one repository for one set of labels.
+// group is the demand of one repository for one set of labels, of code that
+// comes from one place.
 type group struct {
 	repo   string
 	labels []string
@@ -45,6 +46,7 @@ func (p *pass) group() {
 		for _, l := range j.Labels {
 			key = append(append(key, 0), l...)
 		}
+		key = j.Origin.key(key)
 		g := byKey[string(key)]
 		if g == nil {
 			g = &group{repo: j.Repo, labels: j.Labels, pools: p.serving(j)}
@@ -60,7 +62,7 @@ func (p *pass) group() {
 func (p *pass) serving(j *Job) []*pool {
 	var fit []*pool
 	for _, q := range p.pools {
-		if !q.Drained && q.Serves(j.Repo, j.Labels) {
+		if !q.Drained && q.Takes(j) {
 			fit = append(fit, q)
 		}
 	}

@@ -55,15 +55,18 @@ func (p *pass) unmatched(j *Job) string {
 		return "no pool"
 	}
 	var near *pool
-	var drained []string
+	var drained, refused []string
 	scoped := false
 	for _, q := range p.pools {
 		if !q.Scope.Covers(j.Repo) {
 			continue
 		}
 		scoped = true
-		if q.Drained && q.Serves(j.Repo, j.Labels) {
+		if q.Drained && q.Takes(j) {
 			drained = append(drained, q.Name)
+		}
+		if why, _ := q.Access.Refuses(j); why != "" && q.Serves(j.Repo, j.Labels) {
+			refused = append(refused, "pool "+q.Name+" "+why)
 		}
 		if near == nil || len(q.Missing(j.Labels)) < len(near.Missing(j.Labels)) {
 			near = q
@@ -74,6 +77,8 @@ func (p *pass) unmatched(j *Job) string {
 		return fmt.Sprintf("no pool registers with %s or its owner", j.Repo)
 	case len(drained) > 0:
 		return fmt.Sprintf("pool %s is drained", strings.Join(drained, " and "))
+	case len(refused) > 0:
+		return strings.Join(refused, "; ")
 	default:
 		return fmt.Sprintf("no pool has all of its labels %s: the closest, %s %s, lacks %s",
 			labelText(j.Labels), near.Name, labelText(near.Labels), labelText(near.Missing(j.Labels)))

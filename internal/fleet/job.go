@@ -56,6 +56,7 @@ type Job struct {
 	Status     Status
 	Conclusion string // "success", "cancelled", …; only when completed
 	Runner     string // name of the runner that took it
+	Origin     Origin
 	Created    time.Time
 	Started    time.Time
 	Ended      time.Time
@@ -82,6 +83,7 @@ func (j Job) Merge(seen Job) (Job, bool) {
 	if slices.Compare(m.Labels, seen.Labels) < 0 {
 		m.Labels = seen.Labels
 	}
+	m.Origin = m.Origin.merge(seen.Origin)
 	m.Created, m.Started, m.Ended = earlier(m.Created, seen.Created), earlier(m.Started, seen.Started), earlier(m.Ended, seen.Ended)
 	return m, !m.same(j)
 }
@@ -102,7 +104,7 @@ func (j Job) sane() Job {
 func (j Job) same(o Job) bool {
 	return j.Status == o.Status && j.Repo == o.Repo && j.Name == o.Name &&
 		j.Workflow == o.Workflow && j.URL == o.URL && j.Conclusion == o.Conclusion &&
-		j.Runner == o.Runner && j.Run == o.Run && j.Attempt == o.Attempt &&
+		j.Runner == o.Runner && j.Origin == o.Origin && j.Run == o.Run && j.Attempt == o.Attempt &&
 		slices.Equal(j.Labels, o.Labels) && j.Created.Equal(o.Created) &&
 		j.Started.Equal(o.Started) && j.Ended.Equal(o.Ended)
 }

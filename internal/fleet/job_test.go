@@ -23,6 +23,10 @@ func heard(t *rapid.T, what string) Job {
 		Labels: rapid.SampledFrom([][]string{nil, {"linux"}, {"linux", "x64"}}).Draw(t, what),
 		Status: Status(rapid.IntRange(1, 4).Draw(t, what)), Conclusion: text("success", "cancelled"), Runner: text("a1", "a2"),
 		Created: at(), Started: at(), Ended: at(),
+		Origin: Origin{
+			Public: rapid.Bool().Draw(t, what), Doubt: rapid.Bool().Draw(t, what), Fork: rapid.Bool().Draw(t, what),
+			Event: text("push", "pull_request"), File: text("a.yml"), Branch: text("main"), Commit: text("abc"),
+		},
 	}
 }
 

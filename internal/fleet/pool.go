@@ -83,6 +83,7 @@ type Pool struct {
 	Nodes    []string
 	PerNode  int // containers on one node; 0 is no limit
 	Drained  bool
+	Access   Access
 	Size     Size
 	Network  Network
 	Timeouts Timeouts

@@ -41,15 +41,39 @@ func (p *player) oneJob(id JobID, words []string) error {
 	switch {
 	case status <= Queued:
 		have.Labels = strings.Split(words[1], ",")
-		if repo := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "repo=") }); repo > 0 {
-			have.Repo = words[repo][len("repo="):]
-		}
+		return have.setOrigin(words[2:])
 	case status == InProgress && p.runners[words[2]] == nil:
 		have.Runner, have.Started = words[2], p.now
 	case status == InProgress:
 		p.takes(p.runners[words[2]], have)
 	default:
 		p.ends(have, strings.Join(words[1:], " "))
+	}
+	return nil
+}
+
+// setOrigin plays "public", "doubt", "fork", "repo=acme/app", "event=push" and
+// "file=ci.yml@main": where a job's code comes from.
+func (j *Job) setOrigin(words []string) error {
+	j.Origin = Origin{}
+	for _, w := range words {
+		key, v, _ := strings.Cut(w, "=")
+		switch key {
+		case "public":
+			j.Origin.Public = true
+		case "doubt":
+			j.Origin.Doubt = true
+		case "fork":
+			j.Origin.Fork = true
+		case "repo":
+			j.Repo = v
+		case "event":
+			j.Origin.Event = v
+		case "file":
+			j.Origin.File, j.Origin.Branch, _ = strings.Cut(".github/workflows/"+v, "@")
+		default:
+			return fmt.Errorf("no such origin: %s", w)
+		}
 	}
 	return nil
 }

@@ -187,6 +187,16 @@ func (p *player) setPool(words []string) error {
 			q.PerNode = number(v)
 		case "drained":
 			q.Drained = v != "no"
+		case "public":
+			q.Access.Public = v == "yes"
+		case "forks":
+			q.Access.Forks = v == "yes"
+		case "repos":
+			q.Access.Repos = strings.Split(v, ",")
+		case "events":
+			q.Access.Events = strings.Split(v, ",")
+		case "workflows":
+			q.Access.Workflows = strings.Split(v, ",")
 		case "idle":
 			q.Timeouts.Idle = span(v)
 		case "job":

@@ -18,12 +18,12 @@ import (
 type need int
 
 const (
-	readJobs    need = iota // runs, jobs, the list of repositories
-	orgRunners              // runners and groups of an organisation
-	repoRunners             // runners of a repository
-	readContents            // the files of a repository
-	writeStatuses           // statuses of a repository's commits
-	writeChecks             // check runs of a repository's commits
+	readJobs      need = iota // runs, jobs, the list of repositories
+	orgRunners                // runners and groups of an organisation
+	repoRunners               // runners of a repository
+	readContents              // the files of a repository
+	writeStatuses             // statuses of a repository's commits
+	writeChecks               // check runs of a repository's commits
 )
 
 // runners is what the runners of scope need.
