@@ -60,6 +60,10 @@ func (b *Builder) User() string { return b.c.tokenID }
 // of root@pam is restricted like any other user.
 func (b *Builder) Root() bool { return b.c.tokenID == "root@pam" }
 
+// buildPoll is the longest time between two looks at a task: a build waits for
+// one task after the other, and has nothing else to do.
+const buildPoll = 50 * time.Millisecond
+
 // NewBuilder makes a Builder. It uses no network.
 func NewBuilder(conf BuilderConfig) (*Builder, error) {
 	conf.TaskTimeout = cmp.Or(conf.TaskTimeout, 10*time.Minute)
@@ -90,6 +94,7 @@ func NewBuilder(conf BuilderConfig) (*Builder, error) {
 	c := &Client{
 		conf: Config{URL: conf.URL, TemplatePool: conf.Pool, RunnerPool: conf.Pool, First: 100, Last: 999999999, Requests: requests},
 		user: user, tokenID: conf.User, http: client, log: conf.Log, tasks: map[upid]bool{},
+		longest: buildPoll,
 	}
 	c.guests.init()
 	c.api = pve.NewClient(base, append(opts, pve.WithHTTPClient(client))...)

@@ -128,7 +128,7 @@ func (b *Builder) convert(ctx context.Context, node string, id fleet.VMID) error
 		return sent
 	}
 	idle := 0
-	for nap := firstPoll; ; nap = min(nap*3/2, lastPoll) {
+	for nap := firstPoll; ; nap = min(nap*3/2, b.c.longest) {
 		task, ok, err := b.c.begun(ctx, node, "vztemplate", id, begin, anyTask)
 		if err == nil && ok {
 			if err := b.c.wait(ctx, task); err != nil {

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	pve "github.com/luthermonson/go-proxmox"
 
@@ -48,6 +49,7 @@ type Client struct {
 	pooled   membership
 	storages storages
 	paces    paces
+	longest  time.Duration // between two looks at a task; 0: lastPoll
 
 	mu    sync.Mutex
 	tasks map[upid]bool // that were waited for, so that a lost one is not mistaken for them

@@ -1,6 +1,7 @@
 package proxmox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,7 +90,7 @@ func (c *Client) wait(ctx context.Context, id upid) error {
 		case err != nil:
 			return lost(id, err, nil)
 		}
-		nap, next = next, min(next*3/2, lastPoll)
+		nap, next = next, min(next*3/2, cmp.Or(c.longest, lastPoll))
 	}
 }
 
