@@ -21,6 +21,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/dayfly-ci/dayfly/test/packertool"
 )
 
 func main() {
@@ -49,11 +51,12 @@ type size struct {
 	planning    time.Duration // with each number of runners
 	loadJobs    int
 	idle        time.Duration // at least
+	baking      baking
 }
 
 var full = size{
 	rounds: 3, spareJobs: 60, coldJobs: 8, burstJobs: 100, burstRounds: 2, slotJobs: 80,
-	deliveries: 9000, paced: 5000, syncs: 300, planning: 1500 * time.Millisecond, loadJobs: 1000, idle: time.Minute,
+	deliveries: 9000, paced: 5000, syncs: 300, planning: 1500 * time.Millisecond, loadJobs: 1000, idle: time.Minute, baking: oven,
 }
 
 // bench is one run.
@@ -90,6 +93,7 @@ var experiments = []experiment{
 	{[]string{"plan_100_ms", "plan_1000_ms", "plan_10000_ms"}, (*bench).plan},
 	{[]string{"slot_reuse_ms"}, (*bench).slot},
 	{[]string{"cpu_ms_per_job", "peak_rss_mb", "surplus_runners"}, (*bench).load},
+	{[]string{"bake_over_bare"}, (*bench).bake},
 }
 
 var idleNames = []string{"idle_rss_mb", "idle_cpu_percent"}
@@ -240,6 +244,10 @@ func (b *bench) measure(ctx context.Context, chosen map[string]bool) (found resu
 	add := func(names []string, f func() (results, error)) error {
 		began := time.Now()
 		got, err := f()
+		if errors.Is(err, packertool.ErrNone) {
+			fmt.Fprintf(b.progress, "note: %s is not measured: %v\n", names[0], err)
+			return nil
+		}
 		if err != nil {
 			return fmt.Errorf("measure %s: %w", names[0], err)
 		}

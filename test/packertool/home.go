@@ -3,6 +3,7 @@ package packertool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,10 +34,13 @@ type Home struct {
 	dir    string
 }
 
+// In makes a home in a folder, for a packer at a path.
+func In(dir, packer string) *Home { return &Home{packer: packer, dir: dir} }
+
 // New makes an empty home, or skips the test when there is no packer.
 func New(t testing.TB) *Home {
 	t.Helper()
-	return &Home{packer: Path(t), dir: t.TempDir()}
+	return In(t.TempDir(), Path(t))
 }
 
 // Install makes a home with one plugin, a binary of this module.
@@ -50,9 +54,17 @@ func Install(t testing.TB, plugin string) *Home {
 // Install adds a plugin, a binary of this module.
 func (h *Home) Install(t testing.TB, plugin string) {
 	t.Helper()
-	if out, err := h.Command(t.Context(), "plugins", "install", "--path", plugin, Source).CombinedOutput(); err != nil {
-		t.Fatalf("install %s: %v\n%s", plugin, err, out)
+	if err := h.Add(t.Context(), plugin); err != nil {
+		t.Fatal(err)
 	}
+}
+
+// Add adds a plugin, a binary of this module.
+func (h *Home) Add(ctx context.Context, plugin string) error {
+	if out, err := h.Command(ctx, "plugins", "install", "--path", plugin, Source).CombinedOutput(); err != nil {
+		return fmt.Errorf("install %s: %w: %s", plugin, err, out)
+	}
+	return nil
 }
 
 // Plugins is the folder that plugins are installed into.

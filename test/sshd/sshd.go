@@ -30,17 +30,27 @@ type Server struct {
 	command []string // that were run
 }
 
-// New starts a server that admits whoever knows the password or has a key that
-// admits names; with neither, everybody.
+// New starts a server for a test, at whose end it ends.
 func New(t testing.TB, password string, admits func(ssh.PublicKey) bool) *Server {
 	t.Helper()
-	_, private, err := ed25519.GenerateKey(nil)
+	s, err := Start(password, admits)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// Start starts a server that admits whoever knows the password or has a key
+// that admits names; with neither, everybody.
+func Start(password string, admits func(ssh.PublicKey) bool) (*Server, error) {
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		return nil, err
+	}
 	signer, err := ssh.NewSignerFromKey(private)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	s := &Server{signer: signer, conns: map[net.Conn]bool{}}
 	s.conf = &ssh.ServerConfig{NoClientAuth: password == "" && admits == nil}
@@ -63,16 +73,18 @@ func New(t testing.TB, password string, admits func(ssh.PublicKey) bool) *Server
 	s.conf.AddHostKey(signer)
 	s.listen, err = net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	s.Addr = s.listen.Addr().String()
 	s.work.Go(s.accept)
-	t.Cleanup(func() {
-		_ = s.listen.Close()
-		s.Hangup()
-		s.work.Wait()
-	})
-	return s
+	return s, nil
+}
+
+// Close ends the server and waits until its commands have ended.
+func (s *Server) Close() {
+	_ = s.listen.Close()
+	s.Hangup()
+	s.work.Wait()
 }
 
 // Port is the port that it listens on.
