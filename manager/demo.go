@@ -15,6 +15,8 @@ type demoOptions struct {
 	jobs   int
 	hold   bool
 	packer string // path; empty: no bake
+
+	containers string // what they are made of: simulated or lxc
 }
 
 // errDemo is the verdict that the day did not end as it must. The summary says
@@ -40,6 +42,11 @@ With --packer the day begins with a bake: "packer build" makes a new version of
 the template on the simulated Proxmox, with the plugin that is beside dayfly;
 its last step commits the version to the pools, and the daemon rolls to it.
 
+With --containers lxc the containers are real ones of this machine, in a sandbox
+that leaves nothing behind: a real bake, real jobs with Docker in them, and a
+stub in the place of GitHub's runner. It needs root, LXC and a minute for a base
+image, once.
+
 The journal is printed as it grows, and a table at the end. The exit code is 0
 only if every job ended once, nothing is left and nothing live was killed.`,
 		Example: `  dayfly demo --jobs 60 --seed 7
@@ -51,6 +58,7 @@ only if every job ended once, nothing is left and nothing live was killed.`,
 	cmd.Flags().Uint64Var(&o.seed, "seed", 1, "`N` that the day's chance comes from")
 	cmd.Flags().IntVar(&o.jobs, "jobs", 40, "how many jobs the day has, at least 16")
 	cmd.Flags().StringVar(&o.packer, "packer", "", "`PATH` of packer, to begin the day with a bake")
+	cmd.Flags().StringVar(&o.containers, "containers", "simulated", "`KIND` of containers: simulated or lxc")
 	cmd.Flags().BoolVar(&o.hold, "hold", false, "keep the world and the daemon up after the day, until interrupted")
 	return cmd
 }
@@ -58,10 +66,20 @@ only if every job ended once, nothing is left and nothing live was killed.`,
 // demoLimit bounds a demo: a day that does not end is a failure.
 const demoLimit = 10 * time.Minute
 
-func (p *program) demo(ctx context.Context, o demoOptions) (err error) {
-	if o.jobs < minDayJobs {
+func (p *program) demo(ctx context.Context, o demoOptions) error {
+	switch {
+	case o.jobs < minDayJobs:
 		return usageError{fmt.Errorf("a day has at least %d jobs, not %d", minDayJobs, o.jobs)}
+	case o.containers == "lxc":
+		return p.demoLXC(ctx, o)
+	case o.containers != "simulated":
+		return usageError{fmt.Errorf("--containers %q: simulated or lxc", o.containers)}
 	}
+	return p.playDay(ctx, o, demoLimit)
+}
+
+// playDay plays one day, from the making of its world to the verdict.
+func (p *program) playDay(ctx context.Context, o demoOptions, limit time.Duration) (err error) {
 	d, err := openDemo(p, o)
 	if err != nil {
 		return fmt.Errorf("set up the demo: %w", err)
@@ -70,9 +88,13 @@ func (p *program) demo(ctx context.Context, o demoOptions) (err error) {
 	if err := d.startDaemon(ctx); err != nil {
 		return err
 	}
-	bounded, cancel := context.WithTimeout(ctx, demoLimit)
+	bounded, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if err := d.day(bounded); err != nil {
+	play := d.day
+	if d.real() {
+		play = d.lxcDay
+	}
+	if err := play(bounded); err != nil {
 		return err
 	}
 	if o.hold {

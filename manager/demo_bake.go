@@ -73,8 +73,8 @@ source "dayfly-lxc" %[1]q {
 }
 `
 
-// bakeLimit bounds the bake: it takes seconds.
-const bakeLimit = 2 * time.Minute
+// bakeLimit bounds the bake: it takes seconds, with real containers minutes.
+const bakeLimit = 10 * time.Minute
 
 // bake makes a new version of the template on both nodes with a real packer,
 // and lets its post-processor commit the version.
@@ -84,6 +84,12 @@ func (d *demo) bake(ctx context.Context) error {
 		return fmt.Errorf("bake: %w", err)
 	}
 	text := fmt.Sprintf(bakeHead, d.repo.dir) + fmt.Sprintf(bakeSource, "pve1") + fmt.Sprintf(bakeSource, "pve2")
+	if d.real() {
+		var err error
+		if text, err = d.lxcTemplate(dir); err != nil {
+			return fmt.Errorf("bake: %w", err)
+		}
+	}
 	if err := os.WriteFile(filepath.Join(dir, "runner.pkr.hcl"), []byte(text), 0o600); err != nil {
 		return fmt.Errorf("bake: %w", err)
 	}
@@ -99,7 +105,7 @@ func (d *demo) bake(ctx context.Context) error {
 	if err := d.packer(ctx, dir, "plugins", "install", "--path", plugin, pluginFrom); err != nil {
 		return err
 	}
-	d.teller.say("packer build makes a new version of %s, on a simulated Proxmox like any other", demoFamily)
+	d.teller.say("packer build makes a new version of %s, on a simulated Proxmox like any other", d.family)
 	if err := d.packer(ctx, dir, "build", "-color=false", "runner.pkr.hcl"); err != nil {
 		return err
 	}
@@ -202,12 +208,12 @@ func (d *demo) learnBaked() error {
 		}
 	}
 	for version, nodes := range versions {
-		if len(slices.Compact(slices.Sorted(slices.Values(nodes)))) == 2 {
-			d.baked = demoFamily + "@" + version
+		if len(slices.Compact(slices.Sorted(slices.Values(nodes)))) == len(d.nodes) {
+			d.baked = d.family + "@" + version
 			return nil
 		}
 	}
-	return fmt.Errorf("the bake made no template on both nodes: there are %v", versions)
+	return fmt.Errorf("the bake made no template on every node: there are %v", versions)
 }
 
 // spoken is what a program has printed, to be told line by line.

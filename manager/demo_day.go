@@ -77,7 +77,7 @@ func (d *demo) ended(ctx context.Context, id hub.JobID) error {
 // they are rolled to it.
 func (d *demo) dawn(ctx context.Context) error {
 	d.teller.say("before dawn: the spares of the pools are cloned")
-	if err := d.spared(ctx, ""); err != nil || d.o.packer == "" {
+	if err := d.spared(ctx, "", daySpares); err != nil || d.o.packer == "" {
 		return err
 	}
 	if err := d.bake(ctx); err != nil {
@@ -92,15 +92,18 @@ func (d *demo) dawn(ctx context.Context) error {
 	if err := d.admin.Sync(ctx); err != nil {
 		return err
 	}
-	return d.spared(ctx, d.baked)
+	return d.spared(ctx, d.baked, daySpares)
 }
 
-// spared waits until the spares are there, all of one template when it is
+// daySpares is how many spares the pools of the day have.
+const daySpares = 3
+
+// spared waits until n spares are there, all of one template when it is
 // given.
-func (d *demo) spared(ctx context.Context, template string) error {
+func (d *demo) spared(ctx context.Context, template string, n int) error {
 	return d.wait(ctx, time.Minute, "the spares are there", func() bool {
 		s, err := d.admin.Status(ctx)
-		if err != nil || len(s.Pools) == 0 || spares(s) != 3 || len(s.Runners) != 3 {
+		if err != nil || len(s.Pools) == 0 || spares(s) != n || len(s.Runners) != n {
 			return false
 		}
 		return template == "" || !slices.ContainsFunc(s.Runners, func(r daemon.RunnerStatus) bool { return r.Template != template })
@@ -244,10 +247,14 @@ func (d *demo) kill(ctx context.Context, n int) error {
 // evening drains the pools by a commit, so that nothing is left.
 func (d *demo) evening(ctx context.Context) error {
 	off := func(pool string) setting { return setting{[]string{"pool " + pool}, "enabled", cty.False} }
-	d.teller.say("evening: git commit: enabled = false in every pool; the spares go")
-	err := d.push(ctx, "drain everything", map[string][]setting{
+	changes := map[string][]setting{
 		"linux.hcl": {off("linux-x64"), off("linux-large")}, "release.hcl": {off("release")},
-	})
+	}
+	if d.real() {
+		changes = map[string][]setting{"pools.hcl": {off("linux-x64")}}
+	}
+	d.teller.say("evening: git commit: enabled = false in every pool; the spares go")
+	err := d.push(ctx, "drain everything", changes)
 	if err != nil {
 		return err
 	}

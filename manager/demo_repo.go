@@ -27,7 +27,8 @@ var operator = pools.Author{Name: "an operator", Email: "operator@acme.example"}
 
 // newDemoRepo makes a repository whose first commit is the example pools.
 func newDemoRepo(ctx context.Context, dir string) (*demoRepo, error) {
-	if err := firstCommit(dir); err != nil {
+	write := func(desk string) error { return copyTree(desk, examples.FS) }
+	if err := firstCommit(dir, write); err != nil {
 		return nil, fmt.Errorf("make repository: %w", err)
 	}
 	r := &demoRepo{dir}
@@ -43,7 +44,7 @@ func newDemoRepo(ctx context.Context, dir string) (*demoRepo, error) {
 
 // firstCommit makes a bare repository with one commit. Its files are checked
 // out for as long as that takes.
-func firstCommit(dir string) error {
+func firstCommit(dir string, write func(desk string) error) error {
 	desk := dir + ".desk"
 	defer os.RemoveAll(desk)
 	repo, err := git.PlainInitWithOptions(desk, &git.PlainInitOptions{
@@ -52,7 +53,7 @@ func firstCommit(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := copyTree(desk, examples.FS); err != nil {
+	if err := write(desk); err != nil {
 		return err
 	}
 	tree, err := repo.Worktree()

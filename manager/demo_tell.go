@@ -44,6 +44,13 @@ func (t *teller) quote(line string) {
 	}
 }
 
+// quoteJob prints a line of a job's log.
+func (t *teller) quoteJob(line string) {
+	if !t.quiet {
+		fmt.Fprintf(t.out, "%s   job          %s\n", t.at(time.Now()), clip(strings.TrimSpace(line), 110))
+	}
+}
+
 // tell prints what the journal has to say since the last time. A daemon that
 // is down has nothing to say.
 func (t *teller) tell(ctx context.Context, admin *daemon.Client) {

@@ -42,6 +42,8 @@ type demo struct {
 	secret  string // of the webhook
 
 	apis   map[string]string // name → URL
+	nodes  []string
+	family string // of the templates
 	closes []func() error
 	child  *exec.Cmd
 	killed time.Time // when the daemon was started again after its kill
@@ -70,7 +72,14 @@ func openDemo(p *program, o demoOptions) (d *demo, err error) {
 		return d, err
 	}
 	d.webhook = "http://" + address + "/webhook"
-	d.makeWorld()
+	d.teller = newTeller(p.out, p.json)
+	makeWorld, makePools := d.makeWorld, newDemoRepo
+	if d.real() {
+		makeWorld, makePools = d.lxcWorld, newLXCRepo
+	}
+	if err := makeWorld(); err != nil {
+		return d, err
+	}
 	for name, handler := range map[string]http.Handler{
 		"proxmox": d.world.ProxmoxAPI(), "github": d.world.GitHubAPI(), "jobs": d.jobsAPI(),
 	} {
@@ -78,11 +87,10 @@ func openDemo(p *program, o demoOptions) (d *demo, err error) {
 			return d, err
 		}
 	}
-	if d.repo, err = newDemoRepo(context.Background(), filepath.Join(d.dir, "pools.git")); err != nil {
+	if d.repo, err = makePools(context.Background(), filepath.Join(d.dir, "pools.git")); err != nil {
 		return d, err
 	}
 	d.admin = daemon.Dial(filepath.Join(d.dir, "dayfly.sock"))
-	d.teller = newTeller(p.out, p.json)
 	return d, d.configure(address)
 }
 
@@ -98,10 +106,11 @@ func freeAddress() (string, error) {
 
 // makeWorld sets up two nodes with a template each, and the organisation of
 // the example pools.
-func (d *demo) makeWorld() {
+func (d *demo) makeWorld() error {
+	d.nodes, d.family = []string{"pve1", "pve2"}, demoFamily
 	d.world = sim.New(sim.Config{
 		Seed: d.o.seed,
-		PVE:  pve.Config{Nodes: []string{"pve1", "pve2"}, Timing: demoTiming},
+		PVE:  pve.Config{Nodes: d.nodes, Timing: demoTiming},
 		Guest: sim.GuestTiming{
 			Boot: 150 * time.Millisecond, Connect: 250 * time.Millisecond, Pickup: 50 * time.Millisecond,
 			Cancel: 200 * time.Millisecond, Exit: 100 * time.Millisecond,
@@ -119,7 +128,7 @@ func (d *demo) makeWorld() {
 	w.Proxmox.AddStorage(pve.Storage{ID: "local", Type: "dir", Content: []string{"vztmpl"}, Files: []pve.Archive{{Name: demoBase, Size: 140 << 20}}})
 	w.Watch(pve.LabToken)
 	info := proxmox.TemplateInfo{Schema: 1, Family: demoFamily, Version: givenVersion, State: "ready", Runner: "2.335.1", OS: "Ubuntu 24.04"}
-	for i, node := range []string{"pve1", "pve2"} {
+	for i, node := range d.nodes {
 		w.Proxmox.AddTemplate(pve.Template{
 			Node: node, VMID: 9000 + i, ResourcePool: pve.LabTemplates, Storage: pve.LabStorage,
 			Rootfs: map[string]string{sim.RootfsVersion: "2.335.1"},
@@ -131,6 +140,7 @@ func (d *demo) makeWorld() {
 	}
 	w.GitHub.AddGroup("acme", hub.Group{Name: "proxmox"})
 	w.GitHub.AddInstallation(hub.Installation{Account: "acme", Repositories: []string{"app", "lib", "site"}})
+	return nil
 }
 
 // serve puts a handler on a loopback socket of its own.
@@ -213,8 +223,12 @@ func (d *demo) startDaemon(ctx context.Context) error {
 	if err := d.child.Start(); err != nil {
 		return fmt.Errorf("start the daemon: %w", err)
 	}
+	health := "/readyz"
+	if d.real() {
+		health = "/healthz" // it is ready when there is a template, which is still to be made
+	}
 	return d.wait(ctx, 20*time.Second, "the daemon is ready", func() bool {
-		resp, err := http.Get(strings.TrimSuffix(d.webhook, "/webhook") + "/readyz")
+		resp, err := http.Get(strings.TrimSuffix(d.webhook, "/webhook") + health)
 		if err != nil {
 			return false
 		}

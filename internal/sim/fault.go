@@ -17,11 +17,12 @@ import (
 type Faults struct {
 	Proxmox  APIFaults
 	GitHub   APIFaults
-	Tasks    float64 // Proxmox tasks that fail
-	Warnings float64 // Proxmox tasks that succeed with warnings
-	Restarts float64 // Proxmox calls during which a pvedaemon restarts
-	Reboots  float64 // Proxmox calls during which a node reboots
-	Limits   float64 // GitHub calls that begin a time of rate limiting
+	Half     APIFaults // of the root halves
+	Tasks    float64   // Proxmox tasks that fail
+	Warnings float64   // Proxmox tasks that succeed with warnings
+	Restarts float64   // Proxmox calls during which a pvedaemon restarts
+	Reboots  float64   // Proxmox calls during which a node reboots
+	Limits   float64   // GitHub calls that begin a time of rate limiting
 	Habits   hub.Habits
 	Guest    GuestFaults
 }
@@ -55,7 +56,7 @@ func Swarm(seed uint64) Faults {
 			Delay: some(0.2), DelayBy: time.Duration(rng.IntN(40)) * time.Second,
 		}
 	}
-	return Faults{
+	f := Faults{
 		Proxmox: api(), GitHub: api(), Tasks: some(0.15), Warnings: some(0.5), Limits: some(0.01),
 		Restarts: some(0.005), Reboots: some(0.001),
 		Habits: hub.Habits{
@@ -68,6 +69,8 @@ func Swarm(seed uint64) Faults {
 			NeverEnds: some(0.05), Stubborn: some(0.2),
 		},
 	}
+	f.Half = api()
+	return f
 }
 
 // draw is a source of chance for one case of one kind: it depends on the seed

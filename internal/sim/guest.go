@@ -37,6 +37,7 @@ type GuestTiming struct {
 type guests struct {
 	w    *World
 	live map[int]*machine
+	past map[int]*machine // the last boot of each, once it is over
 }
 
 // machine is one boot of one container.
@@ -50,6 +51,7 @@ type machine struct {
 	told    bool // it was asked to shut down, and obeys
 	lost    bool // it has no network
 	waiting bool // for a JIT config
+	taken   bool // it has, or had, one
 	session *hub.Session
 	job     hub.JobID
 	started time.Time
@@ -84,6 +86,7 @@ func (g *guests) boot(run pve.Running) {
 		g.w.tally.Ailing++
 	}
 	g.w.mu.Unlock()
+	g.w.stirred()
 	switch m.ail {
 	case HangsAtBoot:
 		return
@@ -99,8 +102,12 @@ func (g *guests) halt(vmid int) {
 	g.w.mu.Lock()
 	m := g.live[vmid]
 	delete(g.live, vmid)
+	if m != nil {
+		g.past[vmid] = m
+	}
 	told := m != nil && m.told
 	g.w.mu.Unlock()
+	g.w.stirred()
 	if m == nil {
 		return
 	}
@@ -161,6 +168,9 @@ func (m *machine) start() {
 // launch runs the runner with the config.
 func (m *machine) launch(config string) {
 	m.waiting = false
+	m.w.mu.Lock()
+	m.taken = true
+	m.w.mu.Unlock()
 	m.w.watchJIT(config, m.run)
 	if m.ail == NeverRegisters {
 		return

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dayfly-ci/dayfly/internal/sim/hub"
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
 )
 
@@ -85,16 +86,19 @@ func (w *World) watchHalt(m *machine) {
 	if who == "" {
 		return // the host or the guest itself
 	}
-	ran := time.Since(m.started)
+	w.judgeKill(m.job, m.run.VMID, m.run.Hostname, who, time.Since(m.started))
+}
+
+// judgeKill judges who stopped a container in which a job ran.
+func (w *World) judgeKill(job hub.JobID, vmid int, host, who string, ran time.Duration) {
 	if limit := w.cfg.JobTimeout; limit != nil {
-		if d := limit(m.run.Hostname); d > 0 && ran >= d {
+		if d := limit(host); d > 0 && ran >= d {
 			w.count(func(t *Tally) { t.TimedOut++ })
 			return
 		}
 	}
 	w.count(func(t *Tally) { t.Killed++ })
-	w.violate("live job %d was killed after %s: container %d (%s) was stopped by %s",
-		m.job, ran, m.run.VMID, m.run.Hostname, who)
+	w.violate("live job %d was killed after %s: container %d (%s) was stopped by %s", job, ran, vmid, host, who)
 }
 
 // stoppedBy is who stopped the container last.

@@ -52,20 +52,26 @@ type World struct {
 	watched    map[string]bool // Proxmox users that are under watch
 	history    int             // events of Proxmox's history seen so far
 	made       map[int]string  // who made each container that exists
+	halvesDown map[string]bool // root halves that do not answer, by node
+	stir       chan struct{}   // closed when a container starts or ends
+	stirs      int             // how often that was
 }
 
 // New makes a world with an empty cluster and an empty GitHub.
 func New(cfg Config) *World {
 	w := &World{
 		Clock: &stage.Clock{}, agenda: &stage.Agenda{}, cases: map[string]int{}, configs: map[string][]user{},
-		watched: map[string]bool{}, made: map[int]string{},
+		watched: map[string]bool{}, made: map[int]string{}, halvesDown: map[string]bool{}, stir: make(chan struct{}),
 	}
 	if cfg.Guest.Wait == 0 {
 		cfg.Guest.Wait = 5 * time.Minute
 	}
-	w.guests = &guests{w: w, live: map[int]*machine{}}
+	w.guests = &guests{w: w, live: map[int]*machine{}, past: map[int]*machine{}}
 	cfg.Hub.Clock, cfg.Hub.Agenda, cfg.Hub.Seed, cfg.Hub.Habits = w.Clock, w.agenda, cfg.Seed, cfg.Faults.Habits
 	cfg.PVE.Clock, cfg.PVE.Seed, cfg.PVE.Guest, cfg.PVE.TaskFault = w.Clock, int64(cfg.Seed), w.guests, w.taskFault
+	if cfg.PVE.Machine != nil {
+		cfg.PVE.Guest = &witness{w}
+	}
 	w.cfg = cfg
 	if cfg.Faults.Limits > 0 && cfg.Hub.Limits == (hub.Limits{}) {
 		cfg.Hub.Limits = w.limits()

@@ -41,7 +41,7 @@ const (
 )
 
 // inside is whether this process runs in a sandbox.
-var inside bool
+var inside = os.Getenv(stageVariable) == stageInside
 
 // Inside reports whether this process runs in a sandbox.
 func Inside() bool { return inside }
@@ -60,7 +60,6 @@ func Main(run func() int) int {
 	case stageInit:
 		code, err = first()
 	case stageInside:
-		inside = true
 		return run()
 	default:
 		if why := Missing(); why != nil {
@@ -74,7 +73,10 @@ func Main(run func() int) int {
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "lab: %v\n", err)
-		return 1
+		code = 1
+	}
+	if stage != "" {
+		os.Exit(code) // what comes after Main is for the program itself
 	}
 	return code
 }

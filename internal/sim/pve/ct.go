@@ -20,6 +20,7 @@ type ct struct {
 	failed  time.Time // when a start failed last
 	since   time.Time // init was executed
 	boots   int
+	stopper string // who has its machine end it
 	pid     int
 	env     map[string]string // of the running init
 	host    string            // hostname of the running init

@@ -141,7 +141,7 @@ func (c *Cluster) launch(t *task, k *ct) {
 			}
 		}
 	}
-	k.starts = true
+	k.starts, k.stopper = true, ""
 	c.spawn(func() {
 		ended, err := c.machine.Start(l)
 		c.enter()
@@ -172,13 +172,14 @@ func (c *Cluster) follow(k *ct, boot int, ended <-chan struct{}) {
 	c.enter()
 	defer c.mu.Unlock()
 	if c.cts[k.vmid] == k && k.boots == boot && k.booted {
-		c.halt(k, "")
+		c.halt(k, k.stopper) // whoever stopped it may be a moment later
 	}
 }
 
 // shutdownMachine asks init, and kills it at last.
 func (c *Cluster) shutdownMachine(t *task, k *ct, limit time.Duration, force bool, then func()) {
 	down := false
+	k.stopper = t.user
 	t.work(func(m Machine) error { down = m.Shutdown(k.vmid, limit); return nil }, func() {
 		switch {
 		case down:

@@ -117,6 +117,7 @@ func (t *task) started(k *ct) {
 // stopWork kills the container.
 func (c *Cluster) stopWork(t *task, k *ct, then func()) {
 	vmid := k.vmid
+	k.stopper = t.user
 	t.work(func(m Machine) error { return m.Kill(vmid) }, func() {
 		c.halt(k, t.user)
 		then()
