@@ -49,6 +49,12 @@ type Size struct {
 	SwapMiB   int // -1 is none at all
 }
 
+// Room is what a node has or must keep. Zero fields are none, or not known.
+type Room struct {
+	MemoryMiB int
+	Cores     int
+}
+
 // Network is where a container's first interface is plugged in. The zero value
 // is as in the template.
 type Network struct {
@@ -75,13 +81,16 @@ type Pool struct {
 	Labels   []string // sent to GitHub exactly so: JIT adds none
 	Template Ref
 	Follow   Constraint // which versions it rolls to when Template has none
+	Keep     int        // older versions to keep beside those in use
 	Replicas int        // that a node must have before it counts for a new version
 	MaxAge   time.Duration
 	Roll     Rolling
 	Spare    int // cloned, stopped, unregistered containers to keep
 	Max      int // containers, of every phase
 	Nodes    []string
-	PerNode  int // containers on one node; 0 is no limit
+	Pack     bool // fill one node before the next
+	Reserve  Room // that a node keeps
+	PerNode  int  // containers on one node; 0 is no limit
 	Drained  bool
 	Access   Access
 	Size     Size

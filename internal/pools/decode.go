@@ -132,12 +132,32 @@ func eachField(a, b reflect.Value, visit func(tag reflect.StructTag, a, b reflec
 			visit(field.Tag, a.Field(i), b.Field(i))
 			continue
 		}
+		if field.Type.Kind() == reflect.Slice {
+			eachBlock(a.Field(i), b.Field(i), visit)
+			continue
+		}
 		for _, v := range []reflect.Value{a.Field(i), b.Field(i)} {
 			if v.IsNil() {
 				v.Set(reflect.New(field.Type.Elem()))
 			}
 		}
 		eachField(a.Field(i).Elem(), b.Field(i).Elem(), visit)
+	}
+}
+
+// eachBlock walks blocks of which there may be several: those of a, or if it
+// has none, copies of those of b.
+func eachBlock(a, b reflect.Value, visit func(tag reflect.StructTag, a, b reflect.Value)) {
+	from := a
+	if a.Len() == 0 && b.Len() > 0 {
+		from = b
+		a.Set(reflect.MakeSlice(a.Type(), b.Len(), b.Len()))
+		for i := range b.Len() {
+			a.Index(i).Set(reflect.New(a.Type().Elem().Elem()))
+		}
+	}
+	for i := range a.Len() {
+		eachField(a.Index(i).Elem(), from.Index(i).Elem(), visit)
 	}
 }
 

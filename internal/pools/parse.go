@@ -1,6 +1,8 @@
 package pools
 
 import (
+	"time"
+
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 
@@ -85,7 +87,7 @@ func (r *reader) desired(found map[string]hcl.Blocks) fleet.Desired {
 		}
 		inherit(&p.body, &inherited, used)
 		complete(&p.body)
-		out.Pools = append(out.Pools, r.build(p, templates.refs))
+		out.Pools = append(out.Pools, r.build(p, templates.made))
 	}
 	out.Limits = r.limits(found["limits"])
 	r.together(pools, out)
@@ -97,12 +99,22 @@ func (r *reader) desired(found map[string]hcl.Blocks) fleet.Desired {
 
 // templates holds the template blocks, by name.
 type templates struct {
-	refs map[string]fleet.Ref
+	refs map[string]fleet.Ref // for those who only want to know these
+	made map[string]template
 	at   map[string]hcl.Range
 }
 
+// template is a template block.
+type template struct {
+	fleet.Ref
+	follow   fleet.Constraint
+	keep     int
+	replicas int
+	maxAge   time.Duration
+}
+
 func (r *reader) templates(list hcl.Blocks) templates {
-	t := templates{map[string]fleet.Ref{}, map[string]hcl.Range{}}
+	t := templates{map[string]fleet.Ref{}, map[string]template{}, map[string]hcl.Range{}}
 	for _, b := range list {
 		name, at := b.Labels[0], b.LabelRanges[0]
 		if old, ok := t.at[name]; ok {
@@ -115,19 +127,24 @@ func (r *reader) templates(list hcl.Blocks) templates {
 		}
 		var body templateBlock
 		r.report(decode("template", b.Body, &body)...)
-		t.at[name], t.refs[name] = at, r.ref(b, &body)
+		made := r.block(b, &body)
+		t.at[name], t.refs[name], t.made[name] = at, made.Ref, made
 	}
 	return t
 }
 
-func (r *reader) ref(b *hcl.Block, body *templateBlock) fleet.Ref {
+func (r *reader) block(b *hcl.Block, body *templateBlock) template {
 	if body.Family == nil {
 		r.report(problem(&b.DefRange, "Missing family", "Template %q needs family.", b.Labels[0]))
 	}
-	return fleet.Ref{
-		Family:  r.text(body.Family, familyForm, "A family of 1 to 64 letters, digits and _.-"),
-		Version: r.version(body.Version),
+	complete(body)
+	t := template{
+		keep: r.count(body.Keep, 0, 100), replicas: r.count(body.Replicas, 1, 32),
+		maxAge: r.duration(body.MaxAge, 24*time.Hour, 8760*time.Hour),
 	}
+	t.Family = r.text(body.Family, familyForm, "A family of 1 to 64 letters, digits and _.-")
+	t.Version, t.follow = r.version(body.Version)
+	return t
 }
 
 // defaults reads the defaults block; empty when there is none.

@@ -45,7 +45,11 @@ defaults {
 }
 
 template "ubuntu-24" {
-  family = "ubuntu-24.04"
+  family   = "ubuntu-24.04"
+  version  = "~> 2.335, != 2.336.1-1"
+  keep     = 5
+  replicas = 2
+  max_age  = "30d"
 }
 
 template "pinned" {
@@ -66,6 +70,29 @@ pool "linux-x64" {
   placement {
     nodes        = ["pve1", "pve2"]
     max_per_node = 8
+    strategy     = "pack"
+    reserve {
+      memory = "8GiB"
+      cores  = 2
+    }
+  }
+  rollout {
+    smoke                  = 2
+    bake                   = "0s"
+    max_infra_failures     = 3
+    max_boot_time_increase = "20%"
+    progress_deadline      = "1d"
+    on_failure             = "pause"
+    canary {
+      jobs           = 3
+      max_concurrent = 2
+    }
+    canary {
+      percent = 10
+    }
+    canary {
+      jobs = 0
+    }
   }
   size {
     cores  = local.big.cores
@@ -106,7 +133,12 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 		Pools: []fleet.Pool{{
 			Name: "linux-x64", Scope: "acme", Group: "proxmox",
 			Labels:   []string{"self-hosted", "linux", "x64", "dayfly"},
-			Template: fleet.Ref{Family: "ubuntu-24.04", Version: "2.335.1-1"},
+			Template: fleet.Ref{Family: "ubuntu-24.04", Version: "2.335.1-1"}, Keep: 3, Replicas: 1, MaxAge: 45 * 24 * time.Hour,
+			Roll: fleet.Rolling{
+				Smoke: 2, MaxFailures: 3, MaxSlower: 20, Deadline: 24 * time.Hour, Pause: true,
+				Canary: []fleet.Canary{{Jobs: 3, Percent: 100, AtOnce: 2}, {Jobs: 5, Percent: 10}},
+			},
+			Pack: true, Reserve: fleet.Room{MemoryMiB: 8 << 10, Cores: 2},
 			Spare:    2, Max: 12, Nodes: []string{"pve1", "pve2"}, PerNode: 8, Drained: true,
 			Size:    fleet.Size{Cores: 8, MemoryMiB: 16 << 10, SwapMiB: -1},
 			Network: fleet.Network{Bridge: "vmbr0", VLAN: 240},
@@ -115,7 +147,12 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 			Retry: fleet.Retry{Min: 5 * time.Second, Max: 2 * time.Minute, Attempts: 3},
 		}, {
 			Name: "least", Scope: "acme/app", Labels: []string{"release"},
-			Template: fleet.Ref{Family: "ubuntu-24.04"}, Max: 5,
+			Template: fleet.Ref{Family: "ubuntu-24.04"}, Max: 5, Keep: 5, Replicas: 2, MaxAge: 30 * 24 * time.Hour,
+			Follow: fleet.Constraint{{Op: "~>", Version: "2.335"}, {Op: "!=", Version: "2.336.1-1"}},
+			Roll: fleet.Rolling{
+				Smoke: 1, MaxFailures: 2, MaxSlower: 50, Deadline: 2 * time.Hour, Bake: 24 * time.Hour,
+				Canary: []fleet.Canary{{Jobs: 5, AtOnce: 1}, {Jobs: 20, Percent: 25}},
+			},
 			Timeouts: fleet.Timeouts{Clone: 5 * time.Minute, Launch: time.Minute,
 				Register: 90 * time.Second, Idle: 5 * time.Minute, Job: 90 * time.Minute},
 			Retry: fleet.Retry{Min: 2 * time.Second, Max: time.Minute, Attempts: 5},

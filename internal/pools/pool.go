@@ -43,20 +43,26 @@ type pool struct {
 }
 
 // build reads a pool of which defaults are merged already.
-func (r *reader) build(p *pool, templates map[string]fleet.Ref) fleet.Pool {
+func (r *reader) build(p *pool, templates map[string]template) fleet.Pool {
 	r.required(p)
 	b := &p.body
 	r.text(b.Description, anyText, "A text of at most 500 characters in one line")
 	out := fleet.Pool{
 		Name:     p.name,
 		Labels:   texts(r.list(b.Labels, maxLabels, labelForm, "A label of 1 to 100 letters, digits and _.:/+=@-")),
-		Template: r.template(b.Template, templates),
 		Drained:  r.good(b.Enabled) && !r.flag(b.Enabled),
 		Size:     r.size(b.Size),
 		Network:  r.network(b.Network),
 		Timeouts: r.timeouts(b.Timeouts),
 		Nodes:    texts(r.list(b.Placement.Nodes, maxNodeNames, nodeForm, "The name of a Proxmox VE node")),
 		PerNode:  r.count(b.Placement.MaxPerNode, 1, maxContainers),
+	}
+	from := r.template(b.Template, templates)
+	out.Template, out.Follow, out.Keep, out.Replicas, out.MaxAge = from.Ref, from.follow, from.keep, from.replicas, from.maxAge
+	out.Roll = r.rollout(b.Rollout)
+	out.Pack = r.choice(b.Placement.Strategy, "spread", "pack") == "pack"
+	out.Reserve = fleet.Room{
+		MemoryMiB: r.mebibytes(b.Placement.Reserve.Memory, 0, maxMemoryMiB), Cores: r.count(b.Placement.Reserve.Cores, 0, 8192),
 	}
 	out.Scope, out.Group = r.github(b.GitHub)
 	r.scale(b.Scale, &out)
@@ -173,19 +179,19 @@ func firstWritten(attrs ...*hcl.Attribute) hcl.Range {
 
 // template resolves `template.NAME`. It is a reference, not a value, so that
 // a misspelling is found where it is written.
-func (r *reader) template(a *hcl.Attribute, known map[string]fleet.Ref) fleet.Ref {
+func (r *reader) template(a *hcl.Attribute, known map[string]template) template {
 	if a == nil {
-		return fleet.Ref{}
+		return template{}
 	}
 	ref, diags := hcl.AbsTraversalForExpr(a.Expr)
 	if diags.HasErrors() || len(ref) != 2 || ref.RootName() != "template" {
 		r.refuse(a, a.Expr.Range(), "A reference is expected, such as template.ubuntu-24.")
-		return fleet.Ref{}
+		return template{}
 	}
 	step, ok := ref[1].(hcl.TraverseAttr)
 	if !ok {
 		r.refuse(a, a.Expr.Range(), "A reference is expected, such as template.ubuntu-24.")
-		return fleet.Ref{}
+		return template{}
 	}
 	found, ok := known[step.Name]
 	if !ok {

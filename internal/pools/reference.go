@@ -71,7 +71,11 @@ func nested(b *strings.Builder, t reflect.Type, in string) {
 	for i := range t.NumField() {
 		if f := t.Field(i); f.Type != attributeType {
 			fmt.Fprintf(b, "### `%s`\n\n%s\n\n", in+nameOf(f.Tag), f.Tag.Get("doc"))
-			nested(b, f.Type.Elem(), in+nameOf(f.Tag)+".")
+			block := f.Type.Elem()
+			if f.Type.Kind() == reflect.Slice {
+				block = block.Elem()
+			}
+			nested(b, block, in+nameOf(f.Tag)+".")
 		}
 	}
 }

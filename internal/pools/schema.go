@@ -32,8 +32,11 @@ type limitsBlock struct {
 }
 
 type templateBlock struct {
-	Family  *hcl.Attribute `hcl:"family,optional" type:"text" example:"\"ubuntu-24.04\"" doc:"Family of the template, as given to the Packer plugin."`
-	Version *hcl.Attribute `hcl:"version,optional" type:"text" unset:"the newest version" example:"\"2.335.1-1\"" doc:"Exact version to clone."`
+	Family   *hcl.Attribute `hcl:"family,optional" type:"text" example:"\"ubuntu-24.04\"" doc:"Family of the template, as given to the Packer plugin."`
+	Version  *hcl.Attribute `hcl:"version,optional" type:"text" unset:"the newest version" example:"\"~> 2.335\"" doc:"One exact version, or comparisons separated by commas (=, !=, <, <=, >, >=, ~>) of which the newest version that meets them all is rolled to. \"~> 2.335\" is at least 2.335 and below 3."`
+	Keep     *hcl.Attribute `hcl:"keep,optional" type:"number, 0 to 100" default:"3" example:"3" doc:"Older versions to keep beside those in use. dayfly may not remove templates; \"dayfly rollout status\" lists those that may be."`
+	Replicas *hcl.Attribute `hcl:"replicas,optional" type:"number, 1 to 32" default:"1" example:"2" doc:"Copies of a version that a node must have before the pool is rolled to it there: Proxmox VE locks a template while it is cloned."`
+	MaxAge   *hcl.Attribute `hcl:"max_age,optional" type:"duration, 24h to 8760h" default:"\"45d\"" example:"\"45d\"" doc:"Age of a template after which a warning is given: GitHub stops giving jobs to old runners."`
 }
 
 // poolBody is what a pool block contains, and a defaults block.
@@ -49,6 +52,7 @@ type poolBody struct {
 	Size      *sizeBlock      `hcl:"size,block" doc:"What a container may use. Memory is given as \"512MiB\", \"8GiB\" or \"1TiB\"."`
 	Network   *networkBlock   `hcl:"network,block" doc:"Where a container's first interface is plugged in."`
 	Timeouts  *timeoutsBlock  `hcl:"timeouts,block" doc:"Deadlines of a runner's phases. Durations are given as \"90s\", \"5m\" or \"1h30m\". None may exceed job."`
+	Rollout   *rolloutBlock   `hcl:"rollout,block" doc:"How the pool goes over to another template version: smoke boots without a job, canary steps, then everything, and a time in which the way back is open. A runner that fails for a reason that lies in its template counts, how jobs end does not."`
 	Retry     *retryBlock     `hcl:"retry,block" doc:"How failed attempts are spaced. Attempts never end while a job is queued."`
 }
 
@@ -66,6 +70,31 @@ type githubBlock struct {
 type placementBlock struct {
 	Nodes      *hcl.Attribute `hcl:"nodes,optional" type:"list of 1 to 64 texts" unset:"every node with the template" example:"[\"pve1\", \"pve2\"]" doc:"Proxmox VE nodes to use."`
 	MaxPerNode *hcl.Attribute `hcl:"max_per_node,optional" type:"number, 1 to 10000" unset:"no limit" example:"8" doc:"Containers of this pool on one node."`
+	Strategy   *hcl.Attribute `hcl:"strategy,optional" type:"\"spread\" or \"pack\"" default:"\"spread\"" example:"\"pack\"" doc:"Which of the nodes with room a container is put on: the one with most room left, or the one with least."`
+
+	Reserve *reserveBlock `hcl:"reserve,block" doc:"What a node must have left when all of the pool's runners there use what they may. Nodes whose memory or cores are not known count as having room."`
+}
+
+type reserveBlock struct {
+	Memory *hcl.Attribute `hcl:"memory,optional" type:"size, 0 to 16TiB" default:"\"0\"" example:"\"8GiB\"" doc:"Memory that stays free."`
+	Cores  *hcl.Attribute `hcl:"cores,optional" type:"number, 0 to 8192" default:"0" example:"2" doc:"Cores that no runner is given."`
+}
+
+type rolloutBlock struct {
+	Smoke     *hcl.Attribute `hcl:"smoke,optional" type:"number, 0 to 10" default:"1" example:"1" doc:"Boots without a job, in which the guest checks Docker and its storage driver, tun, the way to GitHub, the clock and the runner. Templates that were made before these checks were need 0."`
+	Bake      *hcl.Attribute `hcl:"bake,optional" type:"duration, 0s to 168h" default:"\"24h\"" example:"\"24h\"" doc:"Time after the roll in which the version may still be rolled back. 50 jobs end it early."`
+	Failures  *hcl.Attribute `hcl:"max_infra_failures,optional" type:"number, 1 to 100" default:"2" example:"2" doc:"Failed runners in the first 25 after which the version is given up; each further 50 allow one more."`
+	Slower    *hcl.Attribute `hcl:"max_boot_time_increase,optional" type:"percentage, 0% to 1000%" default:"\"50%\"" example:"\"50%\"" doc:"By how much the median boot may be slower than with the version before, and by 3 s in any case. \"0%\" does not compare."`
+	Deadline  *hcl.Attribute `hcl:"progress_deadline,optional" type:"duration, 1m to 168h" default:"\"2h\"" example:"\"2h\"" doc:"Longest time of a step. When too few jobs came for a canary step and none failed, smoke boots stand in."`
+	OnFailure *hcl.Attribute `hcl:"on_failure,optional" type:"\"rollback\" or \"pause\"" default:"\"rollback\"" example:"\"pause\"" doc:"What a version does that is given up. With pause a person decides; new runners are of the version before in either case."`
+
+	Canary []*canaryBlock `hcl:"canary,block" doc:"A step in which some jobs get runners of the new version. There may be several, in this order. Without any, the first is 5 jobs, one at a time, and the second 20 jobs, a quarter of all; jobs = 0 is no step."`
+}
+
+type canaryBlock struct {
+	Jobs    *hcl.Attribute `hcl:"jobs,optional" type:"number, 0 to 1000" default:"5" example:"5" doc:"Jobs after whose start the step is over."`
+	Percent *hcl.Attribute `hcl:"percent,optional" type:"number, 1 to 100" default:"100" example:"25" doc:"Share of the jobs that get such a runner."`
+	AtOnce  *hcl.Attribute `hcl:"max_concurrent,optional" type:"number, 1 to 1000" unset:"no limit" example:"1" doc:"Such runners at a time."`
 }
 
 type sizeBlock struct {
@@ -99,13 +128,14 @@ var later = map[string][]string{
 	"":          {"variable", "env"},
 	"dayfly":    nil,
 	"limits":    nil,
-	"template":  {"keep", "replicas", "verify", "max_age"},
-	"pool":      {"access", "rollout", "env", "warm"},
+	"template":  {"verify"},
+	"pool":      {"access", "env", "warm"},
 	"scale":     {"min_idle", "burst", "warm"},
 	"github":    {"repos", "enterprise"},
-	"placement": {"strategy", "reserve"},
+	"placement": nil,
 	"size":      {"disk", "cpu_units"},
 	"network":   {"egress", "allow"},
 	"timeouts":  {"boot", "shutdown"},
 	"retry":     nil,
+	"rollout":   {"window"},
 }

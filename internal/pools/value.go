@@ -169,10 +169,17 @@ func (r *reader) duration(a *hcl.Attribute, low, high time.Duration) time.Durati
 	return r.span(a, v.AsString(), low, high)
 }
 
+var dayForm = regexp.MustCompile(`^([0-9]{1,4})d$`)
+
 func (r *reader) span(a *hcl.Attribute, s string, low, high time.Duration) time.Duration {
-	d, err := time.ParseDuration(s)
+	text := s
+	if days := dayForm.FindStringSubmatch(s); days != nil {
+		n, _ := strconv.Atoi(days[1]) // at most four digits
+		text = strconv.Itoa(24*n) + "h"
+	}
+	d, err := time.ParseDuration(text)
 	if err != nil {
-		r.refuse(a, a.Expr.Range(), `A duration such as "90s", "5m" or "1h30m" is expected, not %.40q.`, s)
+		r.refuse(a, a.Expr.Range(), `A duration such as "90s", "5m", "1h30m" or "3d" is expected, not %.40q.`, s)
 		return 0
 	}
 	if d < low || d > high {

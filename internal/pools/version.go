@@ -3,11 +3,14 @@ package pools
 import (
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/go-version"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
 )
 
 // language checks the dayfly block, before anything else is judged.
@@ -71,19 +74,24 @@ func (r *reader) release(a *hcl.Attribute, own *version.Version) *hcl.Diagnostic
 
 var constraintForm = regexp.MustCompile(`[~<>=!^*,|\s]`)
 
-// version reads a template's version: exact, or absent for the newest.
-func (r *reader) version(a *hcl.Attribute) string {
+// version reads a template's version: an exact one, which "= 1.2.3" is too,
+// comparisons, or nothing for the newest.
+func (r *reader) version(a *hcl.Attribute) (string, fleet.Constraint) {
 	v, ok := r.typed(a, cty.String, "A version in quotes")
 	if !ok {
-		return ""
+		return "", nil
 	}
-	if constraintForm.MatchString(v.AsString()) {
-		r.bad[a] = true
-		at := a.Expr.Range()
-		r.report(problem(&at, "Not supported yet",
-			"Version constraints such as %.40q are not supported yet. Write one exact version, or leave version out to follow the newest.",
-			v.AsString()))
-		return ""
+	if !constraintForm.MatchString(v.AsString()) {
+		return r.text(a, versionForm, "A version of 1 to 64 letters, digits and _.+-"), nil
 	}
-	return r.text(a, versionForm, "A version of 1 to 64 letters, digits and _.+-")
+	c, err := fleet.ParseConstraint(v.AsString())
+	wrong := func(b fleet.Bound) bool { return !versionForm.MatchString(b.Version) }
+	switch {
+	case err != nil || slices.ContainsFunc(c, wrong):
+		r.refuse(a, a.Expr.Range(), `An exact version is expected, or comparisons such as ">= 2.335, < 3" or "~> 2.335", not %.80q.`, v.AsString())
+		return "", nil
+	case len(c) == 1 && c[0].Op == "=":
+		return c[0].Version, nil
+	}
+	return "", c
 }
