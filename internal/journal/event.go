@@ -90,7 +90,8 @@ func (t *tx) note(events ...Event) error {
 const eventColumns = `id, at, what, job, runner, detail`
 
 // Timeline returns what happened to a job: its own events and those of the
-// runner that took it, in the order of time.
+// runner that took it, in the order in which they can have happened (see
+// inOrder).
 func (j *Journal) Timeline(ctx context.Context, job fleet.JobID) (events []Event, err error) {
 	if job == 0 {
 		return nil, nil
@@ -103,6 +104,7 @@ func (j *Journal) Timeline(ctx context.Context, job fleet.JobID) (events []Event
 			ORDER BY at, id`, int64(job))
 		return err
 	})
+	inOrder(events)
 	return events, err
 }
 
