@@ -21,7 +21,8 @@ type Problem struct {
 	Err   error // what GitHub said, if it was asked and refused
 }
 
-func (p Problem) String() string {
+// Summary says what is wrong, and where, but not how to put it right.
+func (p Problem) Summary() string {
 	text := p.What
 	if p.Scope != "" {
 		text = string(p.Scope) + ": " + text
@@ -29,10 +30,14 @@ func (p Problem) String() string {
 	if p.Err != nil {
 		text += ": " + p.Err.Error()
 	}
-	if p.Fix != "" {
-		text += ": " + p.Fix
-	}
 	return text
+}
+
+func (p Problem) String() string {
+	if p.Fix == "" {
+		return p.Summary()
+	}
+	return p.Summary() + ": " + p.Fix
 }
 
 // maxSkew is how wrong the clock may be: a JWT is issued a minute back.
@@ -43,9 +48,16 @@ const maxSkew = time.Minute
 // default runner group. No problem is an empty list.
 func (c *Client) Check(ctx context.Context, scopes []fleet.Scope) []Problem {
 	app, err := c.getApp(ctx)
+	p := c.away(err)
+	if p != nil && errors.Is(err, fleet.ErrUnavailable) {
+		return []Problem{*p}
+	}
 	all := c.checkClock(ctx)
-	if err != nil {
-		return append(all, Problem{What: "GitHub does not accept the App", Err: err, Fix: appFix(err)})
+	switch {
+	case p != nil:
+		return append(all, *p)
+	case err != nil:
+		return append(all, Problem{What: "GitHub cannot be asked about the App", Err: err})
 	}
 	all = append(all, c.checkHook(ctx)...)
 	for _, scope := range scopes {
@@ -66,11 +78,32 @@ func (c *Client) getApp(ctx context.Context) (app *github.App, err error) {
 	return app, err
 }
 
-func appFix(err error) string {
-	if errors.Is(err, fleet.ErrUnavailable) {
-		return "check that this host reaches GitHub"
+// Away asks whether GitHub serves this App at all; nil: it does, or only a rate
+// limit keeps it from saying so.
+func (c *Client) Away(ctx context.Context) *Problem {
+	_, err := c.getApp(ctx)
+	return c.away(err)
+}
+
+// away tells a GitHub that cannot be reached from one that is out of order, and
+// both from one that refuses the App.
+func (c *Client) away(err error) *Problem {
+	var answer *Error
+	var limit *fleet.RateLimit
+	switch {
+	case errors.As(err, &limit):
+		return nil
+	case errors.As(err, &answer) && !errors.Is(err, fleet.ErrUnavailable):
+		return &Problem{What: "GitHub does not accept the App", Err: err, Fix: "check the App id, and that the key is one of this App's"}
+	case !errors.Is(err, fleet.ErrUnavailable):
+		return nil
+	case errors.As(err, &answer):
+		return &Problem{What: "GitHub is out of order", Err: err, Fix: "see https://www.githubstatus.com; dayfly goes on by itself once it works again"}
 	}
-	return "check the App id, and that the key is one of this App's"
+	return &Problem{
+		What: "GitHub is out of reach", Err: err,
+		Fix: fmt.Sprintf("check that this host reaches %s (name service, firewall, proxy); dayfly goes on by itself once it answers", c.gh.BaseURL.Host),
+	}
 }
 
 func (c *Client) checkClock(ctx context.Context) []Problem {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
@@ -39,7 +40,14 @@ func TestEveryProblemSaysWhatToDo(t *testing.T) {
 		}, "acme", nil},
 		{"GitHub is down", func(f *fixture) {
 			f.faults(func(*http.Request) stage.Fault { return refuse(503, "Unavailable") })
-		}, "acme", []string{"GitHub does not accept the App: GitHub answered 503 Unavailable: check that this host reaches GitHub"}},
+		}, "acme", []string{"GitHub is out of order: GitHub answered 503 Unavailable: see https://www.githubstatus.com"}},
+		{"GitHub is out of reach", func(f *fixture) { f.faults(func(*http.Request) stage.Fault { return stage.Fault{Refuse: true} }) }, "acme",
+			[]string{"GitHub is out of reach: unavailable: no answer from GitHub: "}},
+		{"the App's quota is used up", func(f *fixture) {
+			fault := refuse(403, "API rate limit exceeded for installation ID 1")
+			fault.Header = quota(0, time.Hour)
+			f.faults(on("GET", "/app", fault))
+		}, "acme", []string{"GitHub cannot be asked about the App: rate limit until "}},
 		{"groups cannot be read", func(f *fixture) { f.faults(on("GET", "/runner-groups", refuse(500, "oops"))) }, "acme",
 			[]string{"cannot list runner groups: GitHub answered 500 oops"}},
 		{"installation cannot be read", func(f *fixture) { f.faults(on("GET", "/installation", refuse(500, "oops"))) }, "acme",

@@ -62,18 +62,21 @@ func verify(secret fleet.Secret, signature string, body []byte) error {
 	if secret.Empty() {
 		return fmt.Errorf("%w: no secret is configured", ErrSignature)
 	}
+	if signature == "" {
+		return fmt.Errorf("%w: the header X-Hub-Signature-256 is missing: has the App's webhook a secret?", ErrSignature)
+	}
 	text, ok := strings.CutPrefix(signature, "sha256=")
 	if !ok {
-		return fmt.Errorf("%w: X-Hub-Signature-256 is missing or not sha256=…; does the App have a webhook secret?", ErrSignature)
+		return fmt.Errorf("%w: the header X-Hub-Signature-256 does not begin with sha256=", ErrSignature)
 	}
 	got, err := hex.DecodeString(text)
-	if err != nil {
-		return fmt.Errorf("%w: X-Hub-Signature-256 is not hexadecimal", ErrSignature)
+	if err != nil || len(got) != sha256.Size {
+		return fmt.Errorf("%w: the header X-Hub-Signature-256 has no %d hexadecimal digits after sha256=", ErrSignature, 2*sha256.Size)
 	}
 	mac := hmac.New(sha256.New, []byte(secret.Reveal()))
 	mac.Write(body)
 	if !hmac.Equal(mac.Sum(nil), got) {
-		return fmt.Errorf("%w: the body was not signed with our webhook secret", ErrSignature)
+		return fmt.Errorf("%w: the body was not signed with our secret: has the App's webhook another one?", ErrSignature)
 	}
 	return nil
 }
