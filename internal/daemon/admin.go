@@ -49,6 +49,7 @@ func answer[T any](f func(*http.Request) (T, error)) http.HandlerFunc {
 }
 
 func (d *Daemon) sync(*http.Request) (struct{}, error) {
+	d.inbox.post(func(s *state) { s.retryNow(time.Now()) })
 	d.looks.all()
 	return struct{}{}, nil
 }
@@ -62,11 +63,11 @@ func (d *Daemon) snapshot(s *state) Status {
 	o := d.observed()
 	out := Status{
 		Version: d.cfg.Version, Started: d.started, Revision: s.inForce.Revision, Refused: s.refused,
-		Delivery: d.deliver.Name(), Troubles: append([]Trouble{}, s.troubled()...),
+		Delivery: d.deliver.Name(), Troubles: s.troubled(time.Now()),
 		Pools: []PoolStatus{}, Runners: []RunnerStatus{}, Nodes: []NodeStatus{}, Foreign: []ForeignStatus{},
 	}
-	for _, n := range o.Nodes {
-		out.Nodes = append(out.Nodes, NodeStatus(n))
+	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
+		out.Nodes = append(out.Nodes, NodeStatus{Name: name, Online: s.nodes[name].observed()})
 	}
 	byPool := map[string]map[string]int{}
 	for _, p := range s.desired.Pools {

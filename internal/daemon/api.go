@@ -62,6 +62,7 @@ type Trouble struct {
 	Since time.Time `json:"since"`
 	What  string    `json:"what"`
 	Hint  string    `json:"hint,omitempty"`
+	Next  time.Time `json:"next,omitzero"` // when what failed is tried or checked again, if that is known
 }
 
 // ForeignStatus is a container in our VMID range that is not ours.

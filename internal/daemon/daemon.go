@@ -88,6 +88,8 @@ type Daemon struct {
 	later   journal.Later
 	ours    atomic.Pointer[[]fleet.Scope] // of the pools in force
 
+	refusals refusals
+
 	inbox inbox
 	over  chan struct{}  // closed when the loop turns no more
 	state state          // owned by the loop
@@ -117,6 +119,7 @@ func New(cfg Config) (*Daemon, error) {
 	d := &Daemon{cfg: cfg, log: cfg.Log, deliver: envDelivery{cfg.Proxmox}, slots: make(chan struct{}, actionsAtOnce), over: make(chan struct{})}
 	d.later = cfg.Journal.Later(d.journalFailed)
 	d.inbox.wake = make(chan struct{}, 1)
+	d.refusals.untold = map[string]int{}
 	d.state = newState()
 	d.looks.init(cfg.Every)
 	d.metrics = newMetrics(d)
@@ -233,13 +236,6 @@ func (i *inbox) take() []func(*state) {
 	facts := i.facts
 	i.facts = nil
 	return facts
-}
-
-// journalFailed makes it known that something could not be written.
-func (d *Daemon) journalFailed(err error) {
-	d.inbox.post(func(*state) {
-		d.trouble("journal", err.Error(), "free space on the disk of the state directory, or do what the message says")
-	})
 }
 
 // ErrStopped answers what is asked of a daemon whose loop turns no more.

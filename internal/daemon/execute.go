@@ -138,7 +138,7 @@ func (d *Daemon) execute(ctx context.Context, a fleet.Action, r fleet.Runner, po
 		if ctx.Err() == nil {
 			d.journalFailed(err)
 		}
-		d.finish(a, 0, outcome{err: fmt.Errorf("write intent: %w", err), hold: theNode, apply: undo(a.Kind)})
+		d.finish(a, 0, outcome{err: fmt.Errorf("%w: %w", errUnwritten, err), hold: theNode, apply: undo(a.Kind)})
 		return
 	}
 	var out outcome
@@ -217,7 +217,7 @@ func (d *Daemon) conclude(intent int64, r *runner, out outcome) {
 	if intent == 0 {
 		return
 	}
-	d.fine("journal") // the intent could be written
+	d.fine(journalAway) // the intent could be written
 	text := journal.OK
 	if out.err != nil {
 		text = out.err.Error()

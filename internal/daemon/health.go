@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
-	"github.com/dayfly-ci/dayfly/internal/github"
 )
 
 // healthBound bounds the check of one side.
@@ -46,10 +45,56 @@ func (d *Daemon) lookAtHealth(ctx context.Context) error {
 	if err != nil || len(c.pools) == 0 {
 		return err
 	}
-	return errors.Join(d.checkProxmox(ctx, c), d.checkGitHub(ctx, c))
+	began := time.Now()
+	err = errors.Join(d.checkProxmox(ctx, c, began), d.checkGitHub(ctx, c, began))
+	d.inbox.post(func(s *state) {
+		if s.checked = began; s.amiss() {
+			s.findings++
+		} else {
+			s.findings = 0
+		}
+	})
+	return err
 }
 
-func (d *Daemon) checkProxmox(ctx context.Context, c checkup) error {
+// recheck is when to check again after something was found amiss: soon, as a
+// person may be about to mend it.
+var recheck = fleet.Retry{Min: 15 * time.Second, Max: 2 * time.Minute}
+
+// checkEvery is how often to check, every if all is well.
+func (s *state) checkEvery(every time.Duration) time.Duration {
+	if s.amiss() {
+		return min(every, recheck.Delay(max(1, s.findings), 0))
+	}
+	return every
+}
+
+// nextCheck is when the next check after one that found something is due.
+func (s *state) nextCheck() time.Time {
+	return s.checked.Add(recheck.Delay(max(1, s.findings), 0))
+}
+
+// amiss reports whether something is not granted, as a check or Proxmox or
+// GitHub itself has told.
+func (s *state) amiss() bool {
+	for key := range s.troubles {
+		if isCheck(key) {
+			return true
+		}
+	}
+	for _, h := range s.holds {
+		if h.denied {
+			return true
+		}
+	}
+	return false
+}
+
+func isCheck(key string) bool {
+	return strings.HasPrefix(key, proxmoxCheck) || strings.HasPrefix(key, githubCheck)
+}
+
+func (d *Daemon) checkProxmox(ctx context.Context, c checkup, began time.Time) error {
 	if len(c.nodes) == 0 {
 		return nil
 	}
@@ -65,11 +110,11 @@ func (d *Daemon) checkProxmox(ctx context.Context, c checkup) error {
 			found[proxmoxCheck+p.What] = Trouble{What: p.What, Hint: p.Hint()}
 		}
 	}
-	d.inbox.post(func(s *state) { d.checked(s, proxmoxCheck, found) })
+	d.inbox.post(func(s *state) { d.checked(s, proxmoxCheck, began, found) })
 	return nil
 }
 
-func (d *Daemon) checkGitHub(ctx context.Context, c checkup) error {
+func (d *Daemon) checkGitHub(ctx context.Context, c checkup, began time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, healthBound)
 	defer cancel()
 	problems := d.cfg.GitHub.Check(ctx, c.scopes)
@@ -83,21 +128,30 @@ func (d *Daemon) checkGitHub(ctx context.Context, c checkup) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	for _, p := range problems {
+		if away := d.githubAway(ctx, p.Err); away != nil {
+			d.inbox.post(func(*state) { d.trouble(githubAway, away.Summary(), away.Fix) })
+			return p.Err // the rest says nothing
+		}
+	}
 	found := map[string]Trouble{}
 	var errs []error
 	for _, p := range problems {
-		what := github.Problem{Scope: p.Scope, What: p.What, Err: p.Err}.String() // without how to mend it
+		what := p.Summary()
 		found[githubCheck+what] = Trouble{What: what, Hint: p.Fix}
 		if errors.Is(p.Err, fleet.ErrUnavailable) {
 			errs = append(errs, p.Err)
 		}
 	}
-	d.inbox.post(func(s *state) { d.checked(s, githubCheck, found) })
+	d.inbox.post(func(s *state) { d.checked(s, githubCheck, began, found) })
 	return errors.Join(errs...)
 }
 
 // checked replaces the troubles of a side's last check by those of this one.
-func (d *Daemon) checked(s *state, side string, found map[string]Trouble) {
+func (d *Daemon) checked(s *state, side string, began time.Time, found map[string]Trouble) {
+	if len(found) == 0 {
+		s.granted(side, began, time.Now())
+	}
 	for _, key := range slices.Sorted(maps.Keys(s.troubles)) {
 		if _, still := found[key]; !still && strings.HasPrefix(key, side) {
 			d.fine(key)

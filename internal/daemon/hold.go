@@ -29,6 +29,9 @@ type hold struct {
 	failures int
 	since    time.Time
 	hint     string
+	outage   string // what explains it, if that lasts
+	denied   bool   // for want of a right
+	last     time.Time
 }
 
 // failed counts a failure and holds further attempts of its kind back. What
@@ -45,6 +48,10 @@ func (d *Daemon) failed(key subject, err error) {
 	if p, ok := s.pool(key.pool); ok {
 		retry = p.Retry
 	}
+	side := githubAway
+	if key.node != "" {
+		side = proxmoxAway
+	}
 	until := time.Time{}
 	var limit *fleet.RateLimit
 	if errors.As(err, &limit) {
@@ -58,11 +65,12 @@ func (d *Daemon) failed(key subject, err error) {
 		h.since = now
 	}
 	h.failures++
+	h.last = now
 	if until.IsZero() {
 		until = now.Add(retry.Delay(h.failures, seed(key)))
 	}
 	h.Hold = fleet.Hold{Kind: key.kind, Pool: key.pool, Node: key.node, Scope: key.scope, Until: until, Reason: err.Error()}
-	h.hint = hint(err)
+	h.hint, h.outage, h.denied = hint(err), outage(err, side), errors.Is(err, fleet.ErrDenied)
 	s.holds[key] = h
 }
 
@@ -99,6 +107,61 @@ func (d *Daemon) listens(r *runner) { d.succeeded(subject{kind: fleet.Launch, po
 // holdKept is how long failures are remembered and shown after the last one
 // if nothing is tried again, for want of demand.
 const holdKept = time.Hour
+
+// trouble is what a person sees of a hold, and when it ends.
+func (h hold) trouble(now time.Time) Trouble {
+	t := Trouble{Since: h.since, What: h.Reason, Hint: h.hint}
+	if h.Until.After(now) {
+		t.Next = h.Until
+		return t
+	}
+	again := "it is tried again with the next job that needs it"
+	if t.Hint == "" {
+		t.Hint = again
+	} else {
+		t.Hint += "; " + again
+	}
+	return t
+}
+
+// retryNow ends every wait but those for a rate limit, which GitHub would only
+// refuse again.
+func (s *state) retryNow(now time.Time) {
+	for key, h := range s.holds {
+		if key.scope == "" && h.Until.After(now) {
+			s.holds[key] = h.due(now)
+		}
+	}
+}
+
+// granted has what failed on a side for want of a right tried again: a check
+// that began after that has found none missing. What nobody waits for is
+// forgotten.
+func (s *state) granted(side string, began, now time.Time) {
+	for key, h := range s.holds {
+		switch {
+		case !h.denied || h.side() != side || began.Before(h.last):
+		case h.Until.After(now):
+			s.holds[key] = h.due(now)
+		default:
+			delete(s.holds, key)
+		}
+	}
+}
+
+// due is the hold with an end now, its failures not forgotten.
+func (h hold) due(now time.Time) hold {
+	h.Until = now
+	return h
+}
+
+// side is the check that looks for what a hold is for.
+func (h hold) side() string {
+	if h.Node == "" {
+		return githubCheck
+	}
+	return proxmoxCheck
+}
 
 // forgetHolds drops the holds of pools that are gone and those of long ago.
 func (s *state) forgetHolds(now time.Time) {
@@ -138,32 +201,60 @@ func hint(err error) string {
 	return ""
 }
 
+// trouble is a Trouble and the outage that explains it, while that lasts.
+type trouble struct {
+	Trouble
+	outage string
+}
+
 // trouble makes something known that a person should see, once for each key.
-func (d *Daemon) trouble(key, what, hint string) {
+func (d *Daemon) trouble(key, what, hint string) { d.partOf("", key, what, hint) }
+
+// partOf is trouble for what is part of an outage, if that is told.
+func (d *Daemon) partOf(outage, key, what, hint string) {
 	old, known := d.state.troubles[key]
 	since := old.Since
 	if !known {
 		since = time.Now()
 	}
-	if !known || old.What != what {
+	if (!known || old.What != what) && !d.state.lasts(outage) {
 		d.log.Warn("trouble", "what", what, "hint", hint)
 	}
-	d.state.troubles[key] = Trouble{Since: since, What: what, Hint: hint}
+	d.state.troubles[key] = trouble{Trouble{Since: since, What: what, Hint: hint}, outage}
 }
 
 // fine ends a trouble.
 func (d *Daemon) fine(key string) {
-	if t, known := d.state.troubles[key]; known {
-		delete(d.state.troubles, key)
+	t, known := d.state.troubles[key]
+	if !known {
+		return
+	}
+	delete(d.state.troubles, key)
+	if !d.state.lasts(t.outage) {
 		d.log.Info("trouble is over", "what", t.What)
+	}
+	if key == githubAway || key == proxmoxAway || key == journalAway {
+		d.recovered(key)
 	}
 }
 
-// troubled lists the troubles, the oldest first.
-func (s *state) troubled() []Trouble {
-	list := slices.Collect(maps.Values(s.troubles))
+// troubled lists the troubles, the oldest first, without those that another
+// explains.
+func (s *state) troubled(now time.Time) []Trouble {
+	list := []Trouble{}
+	for key, t := range s.troubles {
+		if s.lasts(t.outage) {
+			continue
+		}
+		if isCheck(key) {
+			t.Next = s.nextCheck()
+		}
+		list = append(list, t.Trouble)
+	}
 	for _, h := range s.holds {
-		list = append(list, Trouble{Since: h.since, What: h.Reason, Hint: h.hint})
+		if !s.lasts(h.outage) {
+			list = append(list, h.trouble(now))
+		}
 	}
 	slices.SortFunc(list, func(a, b Trouble) int {
 		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.What, b.What), cmp.Compare(a.Hint, b.Hint))

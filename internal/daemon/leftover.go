@@ -110,6 +110,10 @@ func (d *Daemon) watchLocks(s *state, name string) {
 // stuck tells of a runner whose clean-up fails again and again.
 func (d *Daemon) stuck(a fleet.Action, r *runner, err error) {
 	if (a.Kind == fleet.Destroy || a.Kind == fleet.Deregister && r.Registration != fleet.BusyFlag) && r.attempts >= stuckAfter {
-		d.trouble("runner "+r.Name, fmt.Sprintf("runner %s: %s fails: %v", r.Name, a.Kind, err), hint(err))
+		side := proxmoxAway
+		if a.Kind == fleet.Deregister {
+			side = githubAway
+		}
+		d.partOf(outage(err, side), "runner "+r.Name, fmt.Sprintf("runner %s: %s fails: %v", r.Name, a.Kind, err), hint(err))
 	}
 }

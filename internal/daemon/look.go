@@ -169,7 +169,7 @@ func (r *round) set(intervals map[string]time.Duration) {
 
 // looks are the observations of a daemon.
 type looks struct {
-	pools, nodes, deliveries, health, leftovers, prune *look
+	pools, nodes, deliveries, health, leftovers, journal, prune *look
 
 	containers          *round // by node
 	registrations, jobs *round // by scope
@@ -181,6 +181,7 @@ func (l *looks) init(every Intervals) {
 	l.deliveries = newLook(every.Deliveries)
 	l.health = newLook(every.Health)
 	l.leftovers = newLook(every.Health)
+	l.journal = newLook(every.Prune)
 	l.prune = newLook(every.Prune)
 	l.containers = newRound(every.Containers)
 	l.registrations = newRound(every.Registrations)

@@ -65,7 +65,7 @@ var (
 	troubleDesc = prometheus.NewDesc("dayfly_troubles", "Troubles that a person should see.", nil, nil)
 	quotaDesc   = prometheus.NewDesc("dayfly_github_quota", "GitHub's quota last seen, by installation (0 is the App itself) and resource.", []string{"installation", "resource", "what"}, nil)
 	commitDesc  = prometheus.NewDesc("dayfly_journal_commits_total", "Commits of the journal.", nil, nil)
-	sizeDesc    = prometheus.NewDesc("dayfly_journal_bytes", "Size of the journal's file.", nil, nil)
+	sizeDesc    = prometheus.NewDesc("dayfly_journal_bytes", "Size of the journal: its file and its write-ahead log.", nil, nil)
 )
 
 // census counts what there is when it is asked.
@@ -115,7 +115,7 @@ func (c census) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	ch <- prometheus.MustNewConstMetric(commitDesc, prometheus.CounterValue, float64(stats.Commits.Count))
-	gauge(sizeDesc, float64(stats.Bytes))
+	gauge(sizeDesc, float64(stats.Bytes+stats.LogBytes))
 }
 
 // oldest is how long the oldest queued job that a pool may run has waited.
@@ -150,8 +150,8 @@ func (d *Daemon) healthz(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte("ok\n"))
 }
 
-// readyz answers 200 once jobs can be served: pools are in force, a node is
-// listed, and there is a template on it.
+// readyz answers 200 once jobs can be served: the journal can be written, pools
+// are in force, a node is listed, and there is a template on it.
 func (d *Daemon) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 	defer cancel()
@@ -167,6 +167,9 @@ func (d *Daemon) readyz(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *state) unready() string {
+	if t, told := s.troubles[journalAway]; told {
+		return t.What
+	}
 	if s.inForce.Revision == "" {
 		return "no pools are in force yet"
 	}

@@ -115,8 +115,11 @@ func (d *Daemon) unlisted(s *state, name string, err error) {
 	if n == nil {
 		return
 	}
+	if outage(err, proxmoxAway) != "" {
+		d.looks.nodes.poke() // it may be that nothing answers
+	}
 	if n.failures++; n.failures >= lostAfter {
-		d.trouble("node "+name, fmt.Sprintf("node %s: %v", name, err), hint(err))
+		d.partOf(outage(err, proxmoxAway), "node "+name, fmt.Sprintf("node %s: %v", name, err), hint(err))
 		d.nodeLost(s, name)
 	}
 }

@@ -18,6 +18,7 @@ func (d *Daemon) observe(ctx context.Context) {
 	start(d.looks.deliveries, d.lookAtDeliveries)
 	start(d.looks.health, d.lookAtHealth)
 	start(d.looks.leftovers, d.lookAtLeftovers)
+	start(d.looks.journal, d.lookAtJournal)
 	start(d.looks.prune, func(ctx context.Context) error {
 		err := d.cfg.Journal.Prune(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -99,7 +100,7 @@ func (d *Daemon) lookAtNodes(ctx context.Context, start func(*look, func(context
 	bound, cancel := context.WithTimeout(ctx, lookBound)
 	defer cancel()
 	nodes, err := d.cfg.Proxmox.Nodes(bound)
-	d.report(ctx, "proxmox", err)
+	d.report(ctx, proxmoxAway, err)
 	if err != nil {
 		return err
 	}
@@ -136,7 +137,7 @@ func (d *Daemon) lookAtRegistrations(ctx context.Context, scope fleet.Scope) err
 	defer cancel()
 	began := time.Now()
 	regs, err := d.cfg.GitHub.Registrations(bound, scope)
-	d.report(ctx, registrationsOf+string(scope), err)
+	d.reportGitHub(ctx, registrationsOf+string(scope), err)
 	if err == nil {
 		d.inbox.post(func(s *state) { d.registered(s, scope, began, regs) })
 	}
@@ -154,7 +155,7 @@ func (d *Daemon) lookAtDeliveries(ctx context.Context) error {
 	}
 	began := time.Now()
 	missed, err := d.cfg.GitHub.Deliveries(ctx, since) // with an error, those before it
-	d.report(ctx, "deliveries", err)
+	d.reportGitHub(ctx, "deliveries", err)
 	for _, m := range missed {
 		if _, err := d.accept(ctx, m.Delivery, "redelivery"); err != nil {
 			return err

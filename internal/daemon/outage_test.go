@@ -102,7 +102,9 @@ func TestNodeThatGoesDownAndComesBack(t *testing.T) {
 
 func TestProxmoxDownAtStartIsWaitedFor(t *testing.T) { downAtStart(t, "pve.test", "nodes") }
 
-func TestGitHubDownAtStartIsWaitedFor(t *testing.T) { downAtStart(t, "github.test", "acme") }
+func TestGitHubDownAtStartIsWaitedFor(t *testing.T) {
+	downAtStart(t, "github.test", "GitHub is out of reach")
+}
 
 // downAtStart starts the daemon while one side does not answer: it says so,
 // takes deliveries, and serves the job when the side returns.
@@ -112,8 +114,8 @@ func downAtStart(t *testing.T, host, what string) {
 		p.govern(down(host))
 		p.start()
 		time.Sleep(time.Minute)
-		if tr, ok := p.troubled(what); !ok || !strings.Contains(tr.Hint, "reaches it") {
-			p.t.Errorf("nobody is told that %s is down, and what to do: %+v", host, p.status().Troubles)
+		if tr, ok := p.troubled(what); !ok || !strings.Contains(tr.Hint, "reaches") || len(p.status().Troubles) != 1 {
+			p.t.Errorf("nobody is told once that %s is down, and what to do: %+v", host, p.status().Troubles)
 		}
 		if w := ask(p.now.d.Public(), "GET", "/healthz"); w.Code != http.StatusOK {
 			p.t.Errorf("/healthz answers %d", w.Code)

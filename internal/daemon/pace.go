@@ -15,6 +15,7 @@ const (
 	launchEvery   = 3 * time.Second        // a runner is about to listen
 	listenEvery   = 30 * time.Second
 	clearingEvery = 10 * time.Second // a registration may be left
+	writeEvery    = 5 * time.Second  // the journal could not be written
 )
 
 // pace chooses how often to look at containers and registrations, from what
@@ -41,6 +42,12 @@ func (d *Daemon) pace(s *state) {
 		leftovers = doubtEvery
 	}
 	d.looks.leftovers.set(leftovers)
+	write := every.Prune
+	if s.lasts(journalAway) {
+		write = min(write, writeEvery)
+	}
+	d.looks.journal.set(write)
+	d.looks.health.set(s.checkEvery(every.Health))
 }
 
 // atMost makes an interval no longer than d; 0 asks for nothing.

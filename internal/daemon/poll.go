@@ -37,7 +37,7 @@ func (d *Daemon) lookAtJobs(ctx context.Context, scope fleet.Scope) error {
 	if left > 1 {
 		err = fmt.Errorf("%w (and %d more repositories)", err, left-1)
 	}
-	d.report(ctx, jobsOf+string(scope), err)
+	d.reportGitHub(ctx, jobsOf+string(scope), err)
 	if err != nil {
 		return err
 	}
@@ -135,6 +135,7 @@ func (d *Daemon) recordJobs(ctx context.Context, at time.Time, jobs []fleet.Job)
 	changed, err := d.cfg.Journal.Record(ctx, "poll", at, jobs)
 	if err != nil && ctx.Err() == nil {
 		d.journalFailed(err)
+		err = fmt.Errorf("%w: %w", errUnwritten, err)
 	}
 	if changed > 0 {
 		d.inbox.post(func(s *state) {

@@ -26,7 +26,9 @@ type state struct {
 	cooling  map[fleet.VMID]time.Time // when a VMID was last in use
 	cursor   fleet.VMID               // the VMID taken last
 	holds    map[subject]hold
-	troubles map[string]Trouble
+	troubles map[string]trouble
+	checked  time.Time // when the last health check began
+	findings int       // health checks in a row after which something is not granted
 }
 
 // runner is a fleet.Runner and what the daemon needs to keep it up to date.
@@ -46,7 +48,7 @@ func newState() state {
 	return state{
 		runners: map[string]*runner{}, nodes: map[string]*node{},
 		evidence: map[fleet.Scope]fleet.Evidence{}, cooling: map[fleet.VMID]time.Time{},
-		holds: map[subject]hold{}, troubles: map[string]Trouble{},
+		holds: map[subject]hold{}, troubles: map[string]trouble{},
 	}
 }
 
@@ -63,6 +65,9 @@ func (d *Daemon) observed() fleet.Observed {
 	o.Runners = s.laid
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
 		n := s.nodes[name]
+		if n.listed.IsZero() {
+			continue // nobody knows what is on it
+		}
 		o.Nodes = append(o.Nodes, fleet.Node{Name: name, Online: n.observed()})
 		for _, t := range n.templates {
 			t.Locked = t.Locked && !n.released[t.VMID].After(n.listed)

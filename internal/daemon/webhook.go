@@ -33,10 +33,19 @@ func (d *Daemon) Webhook() http.Handler {
 		code, text := d.receive(ctx, r, http.MaxBytesReader(w, r.Body, maxPayload))
 		d.metrics.delivery(code)
 		if code >= 400 {
-			d.log.Warn("delivery refused", "delivery", clip(r.Header.Get("X-GitHub-Delivery")), "err", text)
+			d.refused(kindOf(code, text), clip(r.Header.Get("X-GitHub-Delivery")), text)
 		}
 		http.Error(w, text, code)
 	})
+}
+
+// kindOf is what refusals are counted by: the words, but for those about a
+// payload, which are many.
+func kindOf(code int, text string) string {
+	if code == http.StatusBadRequest {
+		return "the payload is not what GitHub sends"
+	}
+	return text
 }
 
 // clip shortens what anybody may send.
@@ -59,7 +68,7 @@ func (d *Daemon) receive(ctx context.Context, r *http.Request, body io.Reader) (
 	del, err := github.ParseWebhook(d.cfg.Webhook, r.Header, payload.Bytes())
 	switch {
 	case errors.Is(err, github.ErrSignature):
-		return http.StatusUnauthorized, "the signature is missing or wrong: is the webhook's secret the daemon's?"
+		return http.StatusUnauthorized, err.Error()
 	case err != nil:
 		return http.StatusBadRequest, err.Error()
 	}
@@ -98,7 +107,7 @@ func (d *Daemon) accept(ctx context.Context, del github.Delivery, source string)
 	}
 	job := *del.Job
 	d.inbox.post(func(s *state) {
-		d.fine("journal") // it could be written
+		d.fine(journalAway) // it could be written
 		d.jobSeen(s, job)
 	})
 	return "accepted", nil
