@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -48,9 +49,12 @@ type Journal struct {
 	lock *os.File
 	w    *session // under the writer of the moment, see drain
 	r    *session // the same as w for a journal in memory
+	f    *session // folds the log; the same as w for a journal in memory
 	open openJobs
 	last lastEvent
 	took latency
+
+	folding atomic.Bool // the log is being folded
 
 	mu      sync.Mutex // of what follows
 	queue   []*write
@@ -106,10 +110,14 @@ func (j *Journal) connect() (err error) {
 	if j.w, err = newSession(j.path, "PRAGMA busy_timeout = 5000"); err != nil {
 		return err
 	}
-	j.r = j.w
-	if j.path != memory {
-		j.r, err = newSession(j.path, "PRAGMA busy_timeout = 5000", "PRAGMA cache_size = -1024", "PRAGMA query_only = ON")
+	if j.path == memory {
+		j.r, j.f = j.w, j.w
+		return nil
 	}
+	if j.r, err = newSession(j.path, "PRAGMA busy_timeout = 5000", "PRAGMA cache_size = -1024", "PRAGMA query_only = ON"); err != nil {
+		return err
+	}
+	j.f, err = newSession(j.path, "PRAGMA synchronous = FULL", "PRAGMA query_only = ON")
 	return err
 }
 
@@ -164,12 +172,14 @@ func (j *Journal) Close() error {
 	return nil
 }
 
-// release closes the reader first: the last connection to go folds the
+// release closes the writer last: the last connection to go folds the
 // write-ahead log into the file and removes it.
 func (j *Journal) release() error {
 	var errs []error
-	if j.r != nil && j.r != j.w {
-		errs = append(errs, j.r.shut())
+	for _, s := range []*session{j.r, j.f} {
+		if s != nil && s != j.w {
+			errs = append(errs, s.shut())
+		}
 	}
 	if j.w != nil {
 		errs = append(errs, j.w.shut())

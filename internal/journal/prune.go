@@ -104,15 +104,21 @@ const spare = 1000
 
 // shrink gives free pages back when there are many, as after a burst.
 func (j *Journal) shrink(ctx context.Context) error {
-	for {
+	for shrunk := false; ; shrunk = true {
 		var pages, free int
 		err := j.read("count free pages", func(r *session) error {
 			_, err := r.one(ctx, []any{&pages, &free},
 				`SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count`)
 			return err
 		})
-		if err != nil || free <= spare+pages/4 {
+		switch {
+		case err != nil:
 			return err
+		case free > spare+pages/4:
+		case shrunk:
+			return j.foldNow() // until then only the log says that the file is smaller
+		default:
+			return nil
 		}
 		err = j.write(ctx, "shrink the file", func(t *tx) error {
 			_, err := t.exec("PRAGMA incremental_vacuum(500)")

@@ -130,7 +130,8 @@ func (j *Journal) settings() error {
 		"PRAGMA synchronous = FULL", // a commit is on disk; WAL's default is less
 		"PRAGMA cache_size = -2048", // KiB
 		"PRAGMA temp_store = MEMORY",
-		"PRAGMA journal_size_limit = 8388608",
+		"PRAGMA journal_size_limit = 16777216",
+		fmt.Sprintf("PRAGMA wal_autocheckpoint = %d", backstop), // see fold
 	} {
 		if _, err := j.w.exec(q); err != nil {
 			return fmt.Errorf("%s: %w", strings.ToLower(q), err)

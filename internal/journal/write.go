@@ -77,7 +77,7 @@ func (j *Journal) write(ctx context.Context, what string, apply func(*tx) error)
 
 // company is how long a write that nobody waits for may stay in the queue, to
 // share the commit of one that comes soon.
-const company = 20 * time.Millisecond
+const company = 100 * time.Millisecond
 
 // enqueue gives w to the goroutine that writes.
 func (j *Journal) enqueue(w *write) bool {
@@ -145,6 +145,7 @@ func (j *Journal) take() []*write {
 func (j *Journal) commit(batch []*write) {
 	j.w.mu.Lock()
 	defer j.w.mu.Unlock()
+	defer j.fold()
 	err := j.transact(batch)
 	if err != nil && len(batch) > 1 && !hopeless(err) {
 		for _, w := range batch {
