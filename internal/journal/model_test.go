@@ -139,6 +139,7 @@ func anyRunner(t *rapid.T) fleet.Runner {
 		Created: anyTime(t, "created"), Cloned: anyTime(t, "cloned"), Launched: anyTime(t, "launched"),
 		Started: anyTime(t, "started"), Listened: anyTime(t, "listened"), Took: anyTime(t, "took"),
 		Ended: anyTime(t, "ended"), Spent: anyTime(t, "spent"), Removed: anyTime(t, "removed"), Retry: anyTime(t, "retry"),
+		Smoked: anyTime(t, "smoked"), Passed: anyTime(t, "passed"), Failed: anyTime(t, "failed"), Fault: texts.Draw(t, "fault"), Exit: rapid.IntRange(0, 255).Draw(t, "exit"),
 		Cause:     texts.Draw(t, "cause"),
 		Container: fleet.Running, Registration: fleet.Online, Pending: fleet.Launch, // observed: not stored
 	}

@@ -58,6 +58,9 @@ var histories = []history{
 	byID("deliveries", 8, "received", "true"),
 	byID("intents", 8, "begun", "ended <> 0"),
 	byID("events", 24, "at", "true"),
+	// Roll-outs are few, and asked about long after: by number alone.
+	{"turns", 1, `SELECT coalesce((SELECT id FROM turns ORDER BY id DESC LIMIT 1 OFFSET 1999 + 0 * (?1 + ?2 + ?3)), 0)`,
+		`DELETE FROM turns WHERE id IN (SELECT id FROM turns WHERE id < ?1 ORDER BY id LIMIT ?2)`},
 }
 
 // Prune drops history by age and number, in short transactions, and gives room

@@ -89,8 +89,10 @@ func (j *Journal) version(ctx context.Context, newest int) (int, error) {
 
 func newer(path string, version, newest int) error {
 	way := ""
-	if _, err := os.Stat(backupName(path, newest)); err == nil {
-		way = ", or put the copy " + backupName(path, newest) + " in its place"
+	for n := newest; n > 0 && way == ""; n-- { // an upgrade may have skipped some
+		if _, err := os.Stat(backupName(path, n)); err == nil {
+			way = ", or put the copy " + backupName(path, n) + " in its place"
+		}
 	}
 	return fmt.Errorf("%w: %s has schema %d, this dayfly knows none after %d: run the dayfly that wrote it%s",
 		ErrNewer, path, version, newest, way)

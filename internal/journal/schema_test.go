@@ -131,11 +131,11 @@ func TestUpgradeCopiesFirst(t *testing.T) {
 func TestFailedUpgradeChangesNothingHalfway(t *testing.T) {
 	path := dumped(t, "schema-1.sql")
 	_, err := openAt(context.Background(), path, Options{}, later(t, "CREATE TABLE more (id INTEGER); SELECT nonsense"))
-	if err == nil || !strings.Contains(err.Error(), "upgrade to schema 3") {
-		t.Fatalf("%v, want an error about schema 3", err)
+	if err == nil || !strings.Contains(err.Error(), "upgrade to schema 4") {
+		t.Fatalf("%v, want an error about schema 4", err)
 	}
-	if got := number(t, path, "PRAGMA user_version"); got != 2 {
-		t.Errorf("schema %d after the failure, want 2", got)
+	if got := number(t, path, "PRAGMA user_version"); got != 3 {
+		t.Errorf("schema %d after the failure, want 3", got)
 	}
 	if got := number(t, path, "SELECT count(*) FROM sqlite_schema WHERE name = 'more'"); got != 0 {
 		t.Error("half of the failed step is there")
