@@ -181,15 +181,18 @@ func (d *Daemon) loop(ctx context.Context) {
 		if next := d.pass(ctx); !next.IsZero() {
 			timer = time.AfterFunc(time.Until(next), d.inbox.poke)
 		}
-		time.Sleep(min(time.Since(began), restMost))
+		time.Sleep(min(max(time.Since(began), restLeast), restMost))
 	}
 }
 
-// restMost bounds the rest after a pass, which is as long as the pass was: what
-// comes in the meantime, a flood of deliveries for example, shares the next
-// one, and the loop never takes more than half a core from those who serve
-// them.
-const restMost = 20 * time.Millisecond
+// The rest after a pass is as long as the pass was, within bounds: what comes
+// in the meantime, a flood of deliveries for example, shares the next one, and
+// the loop never takes more than half a core from those who serve them. What
+// comes after a rest is looked at at once.
+const (
+	restLeast = 5 * time.Millisecond
+	restMost  = 20 * time.Millisecond
+)
 
 // pass decides once and starts what was decided.
 func (d *Daemon) pass(ctx context.Context) time.Time {

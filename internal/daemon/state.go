@@ -9,6 +9,7 @@ import (
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/journal"
 	"github.com/dayfly-ci/dayfly/internal/pools"
+	"github.com/dayfly-ci/dayfly/internal/proxmox"
 )
 
 // state is everything the loop knows. Only the loop touches it.
@@ -180,35 +181,31 @@ func (d *Daemon) save(r *runner, what journal.Stage, detail string) {
 // pickVMID takes the next free number of our range, the one longest unused
 // last. A number is not used again at once: Proxmox's own books lag.
 func (s *state) pickVMID(first, last fleet.VMID, now time.Time, cool time.Duration) (fleet.VMID, bool) {
-	used := map[fleet.VMID]bool{}
-	for _, r := range s.runners {
-		used[r.VMID] = true
-	}
-	for _, n := range s.nodes {
-		for _, f := range n.foreign {
-			used[f.VMID] = true
-		}
-		for _, t := range n.templates {
-			used[t.VMID] = true
-		}
-	}
-	for id, at := range s.cooling {
-		if now.Sub(at) < cool {
-			used[id] = true
-		} else {
-			delete(s.cooling, id)
-		}
-	}
+	maps.DeleteFunc(s.cooling, func(_ fleet.VMID, at time.Time) bool { return now.Sub(at) >= cool })
 	size := last - first + 1
 	s.cursor = max(s.cursor, first-1)
 	for i := range size {
 		id := first + (s.cursor-first+1+i)%size
-		if !used[id] {
+		if !s.uses(id) {
 			s.cursor = id
 			return id, true
 		}
 	}
 	return 0, false
+}
+
+// uses reports whether a VMID is known to be taken, or was not long ago.
+func (s *state) uses(id fleet.VMID) bool {
+	if _, cooling := s.cooling[id]; cooling {
+		return true
+	}
+	for _, n := range s.nodes {
+		if slices.ContainsFunc(n.foreign, func(f proxmox.Foreign) bool { return f.VMID == id }) ||
+			slices.ContainsFunc(n.templates, func(t fleet.Template) bool { return t.VMID == id }) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(s.inOrder(), func(r *runner) bool { return r.VMID == id })
 }
 
 func (s *state) pool(name string) (fleet.Pool, bool) {

@@ -90,7 +90,7 @@ type payload struct {
 	Repository struct {
 		FullName string `json:"full_name"`
 	} `json:"repository"`
-	WorkflowJob json.RawMessage `json:"workflow_job"`
+	WorkflowJob *github.WorkflowJob `json:"workflow_job"`
 }
 
 func parseDelivery(guid, event string, body []byte) (Delivery, error) {
@@ -142,14 +142,10 @@ func (p payload) job() (fleet.Job, error) {
 	if p.Repository.FullName == "" {
 		return fleet.Job{}, fmt.Errorf("workflow_job: repository.full_name: missing: %w", ErrMalformed)
 	}
-	var j github.WorkflowJob
-	if len(p.WorkflowJob) == 0 {
+	if p.WorkflowJob == nil {
 		return fleet.Job{}, fmt.Errorf("workflow_job: missing: %w", ErrMalformed)
 	}
-	if err := json.Unmarshal(p.WorkflowJob, &j); err != nil {
-		return fleet.Job{}, fmt.Errorf("workflow_job: %s: %w", where(err), ErrMalformed)
-	}
-	return fleetJob(&j, p.Repository.FullName)
+	return fleetJob(p.WorkflowJob, p.Repository.FullName)
 }
 
 // where words a JSON error without repeating the payload.

@@ -231,7 +231,8 @@ func (c *Client) pools(ctx context.Context, guests []guest) (map[fleet.VMID]bool
 	at, runners, templates := m.at, m.runners, m.templates
 	m.mu.Unlock()
 	known := func(g guest) bool {
-		return runners[g.id()] || templates[g.id()] || templates == nil && bool(g.Template) || c.inRange(g.id()) != nil && !bool(g.Template)
+		// A clone joins its resource pool last, so one that is half-made is in none.
+		return g.Lock == "create" || runners[g.id()] || templates[g.id()] || templates == nil && bool(g.Template) || c.inRange(g.id()) != nil && !bool(g.Template)
 	}
 	if time.Since(at) < membersLife && !slices.ContainsFunc(guests, func(g guest) bool { return !known(g) }) {
 		return runners, templates, nil
