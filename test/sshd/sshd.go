@@ -19,8 +19,11 @@ import (
 
 // Server is an SSH server on loopback.
 type Server struct {
-	Addr    string   // host:port
-	Env     []string // of every command; set before the first one
+	Addr string   // host:port
+	Env  []string // of every command; set before the first one
+	// Shell prepares a command, to be run elsewhere than on this machine; set
+	// before the first one.
+	Shell   func(command string) *exec.Cmd
 	signer  ssh.Signer
 	conf    *ssh.ServerConfig
 	listen  net.Listener
@@ -168,12 +171,20 @@ func (s *Server) session(ch ssh.Channel, requests <-chan *ssh.Request) {
 	}
 }
 
+func (s *Server) shell(command string) *exec.Cmd {
+	if s.Shell != nil {
+		return s.Shell(command)
+	}
+	cmd := exec.Command("/bin/sh", "-c", command)
+	cmd.Env = append(os.Environ(), s.Env...)
+	return cmd
+}
+
 func (s *Server) run(ch ssh.Channel, requests <-chan *ssh.Request, command string) {
 	s.mu.Lock()
 	s.command = append(s.command, command)
 	s.mu.Unlock()
-	cmd := exec.Command("/bin/sh", "-c", command)
-	cmd.Env = append(os.Environ(), s.Env...)
+	cmd := s.shell(command)
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = ch, ch.Stderr(), time.Second
 	in, err := cmd.StdinPipe()
 	if err == nil {
