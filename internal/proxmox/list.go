@@ -183,6 +183,7 @@ func (l *Listing) addTemplate(ctx context.Context, c *Client, g guest, s setting
 	l.Templates = append(l.Templates, fleet.Template{
 		Ref: info.Ref(), Node: l.Node, VMID: g.id(), Storage: s.storage(),
 		Locked: g.Lock != "", Full: c.full(ctx, s.storage()),
+		Build: info.Build, Copy: info.Replica > 0, Runner: info.Runner, Built: info.BuiltAt,
 	})
 }
 

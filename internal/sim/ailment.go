@@ -16,6 +16,11 @@ const (
 	CrashesMidJob  Ailment = "crash-in-job" // the container goes down with its job
 	NeverEnds      Ailment = "endless"      // the job never ends
 	Stubborn       Ailment = "stubborn"     // it ignores a shutdown
+
+	// Of templates alone: no chance draws these.
+	Slow         Ailment = "slow"   // everything until it listens takes four times as long
+	Mute         Ailment = "mute"   // its smoke checks pass, and no runner ever connects
+	BrokenDocker Ailment = "docker" // a smoke check finds it; a job that needs no Docker does not
 )
 
 // ailments is every ailment, in the order of GuestFaults' fields.

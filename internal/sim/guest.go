@@ -14,6 +14,15 @@ import (
 // config, and that the real runner reads.
 const JITVariable = "ACTIONS_RUNNER_INPUT_JITCONFIG"
 
+// SmokeVariable has a guest run its smoke checks in place of a runner, and
+// leave the result as an address of its loopback interface.
+const (
+	SmokeVariable = "DAYFLY_SMOKE"
+	smokeAddress  = "127.83.77.%d/32"
+	smokeDocker   = 1 << 0
+	smokeEgress   = 1 << 3
+)
+
 // What a template may bake in for the simulated guest, in its Rootfs.
 const (
 	RootfsAilment = "guest"          // an Ailment that every container of it has
@@ -94,7 +103,7 @@ func (g *guests) boot(run pve.Running) {
 		m.after(g.w.cfg.Guest.Boot, m.powerOff)
 		return
 	}
-	m.after(g.w.cfg.Guest.Boot, m.start)
+	m.after(m.takes(g.w.cfg.Guest.Boot), m.start)
 }
 
 // halt is the end of a boot from outside, or the echo of a power-off.
@@ -150,6 +159,8 @@ func (m *machine) powerOff() {
 func (m *machine) start() {
 	config := m.run.Env[JITVariable]
 	switch {
+	case m.run.Env[SmokeVariable] != "":
+		m.after(m.takes(m.w.cfg.Guest.Connect), m.prove)
 	case m.run.Boot > 1:
 		m.w.count(func(t *Tally) { t.Restarts++ })
 		m.powerOff()
@@ -165,6 +176,28 @@ func (m *machine) start() {
 	}
 }
 
+// takes is how long something takes in this guest.
+func (m *machine) takes(d time.Duration) time.Duration {
+	if m.ail == Slow {
+		return 4 * d
+	}
+	return d
+}
+
+// prove is the end of the smoke checks. The guest stays up, for its result to
+// be read.
+func (m *machine) prove() {
+	failed := 0
+	switch m.ail {
+	case BrokenDocker:
+		failed = smokeDocker
+	case NeverRegisters:
+		failed = smokeEgress
+	}
+	m.w.count(func(t *Tally) { t.Smoked++ })
+	m.w.Proxmox.AddAddress(m.run.VMID, fmt.Sprintf(smokeAddress, failed))
+}
+
 // launch runs the runner with the config.
 func (m *machine) launch(config string) {
 	m.waiting = false
@@ -172,10 +205,10 @@ func (m *machine) launch(config string) {
 	m.taken = true
 	m.w.mu.Unlock()
 	m.w.watchJIT(config, m.run)
-	if m.ail == NeverRegisters {
+	if m.ail == NeverRegisters || m.ail == Mute {
 		return
 	}
-	m.after(m.w.cfg.Guest.Connect, func() { m.connect(config, time.Now().Add(4*time.Minute)) })
+	m.after(m.takes(m.w.cfg.Guest.Connect), func() { m.connect(config, time.Now().Add(4*time.Minute)) })
 }
 
 // connect opens the session and listens. A conflict is tried again each 30 s

@@ -11,6 +11,7 @@ type Tally struct {
 	Boots    int // containers started
 	Ailing   int // of them with an ailment
 	Restarts int // containers started a second time
+	Smoked   int // smoke boots that came to their end
 	Clones   int // containers made
 	Faults   int // faults on an API or in a task
 	TimedOut int // live jobs stopped at their hard timeout

@@ -24,6 +24,7 @@ type ct struct {
 	pid     int
 	env     map[string]string // of the running init
 	host    string            // hostname of the running init
+	own     []string          // addresses that its guest gave its loopback
 	rootfs  map[string]string
 	systemd int
 	stat    *vmStat // what pvestatd saw last; nil: nothing yet
@@ -179,6 +180,7 @@ func (c *Cluster) boot(t *ct, who string) {
 	t.pid = c.pid
 	t.host = t.hostname()
 	t.env = parseEnv(t.conf.opts["env"])
+	t.own = nil
 	c.record("start", t, 0, who)
 	c.wake(t)
 	run := Running{Node: t.node, VMID: t.vmid, Hostname: t.host, Env: copyMap(t.env), Rootfs: copyMap(t.rootfs), Boot: t.boots}

@@ -47,6 +47,9 @@ func interfaces(r *call) (any, error) {
 	}
 	lo := &netInterface{Name: "lo", HWAddr: "00:00:00:00:00:00", Hardware: "00:00:00:00:00:00"}
 	lo.add("127.0.0.1/8", "inet")
+	for _, a := range t.own {
+		lo.add(a, "inet")
+	}
 	lo.add("::1/128", "inet6")
 	out := []*netInterface{lo}
 	up := r.c.clock.Now().Sub(t.since)
@@ -70,6 +73,16 @@ func interfaces(r *call) (any, error) {
 		out = append(out, n)
 	}
 	return out, nil
+}
+
+// AddAddress is the guest of a container that runs giving its loopback
+// interface one more address, "127.0.0.2/32".
+func (c *Cluster) AddAddress(vmid int, address string) {
+	c.enter()
+	defer c.mu.Unlock()
+	if t := c.cts[vmid]; t != nil && t.booted {
+		t.own = append(t.own, address)
+	}
 }
 
 // linkLocal is the address that an interface gives itself (EUI-64).
