@@ -7,6 +7,10 @@ const (
 	// file yet at which they are folded into it, as many as SQLite's own.
 	foldAt = 1000
 
+	// looksEvery is the number of commits between two looks at how many there
+	// are. Large ones may make more of it; then SQLite comes first.
+	looksEvery = 16
+
 	// backstop is the number at which SQLite does it by itself all the same,
 	// while the writers wait.
 	backstop = 4 * foldAt
@@ -17,7 +21,7 @@ const (
 // who waits for that one waits for two syncs and a thousand pages more. It is
 // called by the writer of the moment.
 func (j *Journal) fold() {
-	if j.folding.Load() || j.path == memory {
+	if j.commits++; j.commits%looksEvery != 0 || j.folding.Load() || j.path == memory {
 		return
 	}
 	if left, err := j.w.checkpoint("NOOP"); err != nil || left < foldAt {

@@ -54,6 +54,7 @@ type Journal struct {
 	last lastEvent
 	took latency
 
+	commits int         // since Open; under the writer of the moment
 	folding atomic.Bool // the log is being folded
 
 	mu      sync.Mutex // of what follows

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"sync"
 
@@ -14,8 +13,9 @@ import (
 type openJobs struct {
 	mu   sync.Mutex
 	jobs map[fleet.JobID]fleet.Job
-	list []fleet.Job // sorted; never changed once given out
-	old  bool        // list is older than jobs
+	list []fleet.Job   // sorted; never changed once given out
+	old  bool          // list is older than jobs
+	more []fleet.JobID // in jobs, and perhaps not in list
 }
 
 // OpenJobs returns the jobs that are not completed, oldest first. The list is
@@ -26,11 +26,27 @@ func (o *openJobs) sorted() []fleet.Job {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.old {
-		o.list = slices.AppendSeq(make([]fleet.Job, 0, len(o.jobs)), maps.Values(o.jobs))
-		slices.SortFunc(o.list, older)
-		o.old = false
+		o.list, o.more, o.old = o.merged(), nil, false
 	}
 	return o.list
+}
+
+// merged is the list as it should be now. Nearly all of it is in order as it
+// was, and new jobs are the youngest: sorting that costs next to nothing.
+func (o *openJobs) merged() []fleet.Job {
+	list := make([]fleet.Job, 0, len(o.jobs)+len(o.more))
+	for _, was := range o.list {
+		if now, open := o.jobs[was.ID]; open {
+			list = append(list, now)
+		}
+	}
+	for _, id := range o.more {
+		if now, open := o.jobs[id]; open {
+			list = append(list, now)
+		}
+	}
+	slices.SortFunc(list, older)
+	return slices.CompactFunc(list, func(a, b fleet.Job) bool { return a.ID == b.ID })
 }
 
 func older(a, b fleet.Job) int {
@@ -45,12 +61,15 @@ func (o *openJobs) put(jobs []fleet.Job) {
 		o.jobs = map[fleet.JobID]fleet.Job{}
 	}
 	for _, job := range jobs {
+		o.old = true
 		if job.Status == fleet.Completed {
 			delete(o.jobs, job.ID)
-		} else {
-			o.jobs[job.ID] = job
+			continue
 		}
-		o.old = true
+		if _, known := o.jobs[job.ID]; !known {
+			o.more = append(o.more, job.ID)
+		}
+		o.jobs[job.ID] = job
 	}
 }
 
