@@ -27,14 +27,22 @@ var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // refuses control characters itself.
 //
 // The value stays in the container's configuration, on every node of the
-// cluster, until the container is destroyed.
-func (c *Client) DeliverEnv(ctx context.Context, node string, id fleet.VMID, name string, value fleet.Secret) error {
+// cluster, until the container is destroyed. So do facts, further variables as
+// "NAME=VALUE" that are no secrets.
+func (c *Client) DeliverEnv(ctx context.Context, node string, id fleet.VMID, name string, value fleet.Secret, facts ...string) error {
 	err := c.inRange(id)
 	if err == nil {
 		err = checkEnv(name, value.Reveal())
 	}
+	for _, f := range facts {
+		if name, value, _ := strings.Cut(f, "="); err == nil {
+			err = checkEnv(name, value)
+		}
+	}
 	if err == nil {
-		err = c.deliver(ctx, node, id, name, value.Reveal())
+		// One option holds all variables, with NUL between them.
+		env := strings.Join(append([]string{name + "=" + value.Reveal()}, facts...), "\x00")
+		err = c.deliver(ctx, node, id, env, value.Reveal())
 	}
 	if err != nil {
 		return fmt.Errorf("set environment of container %d: %w", id, err)
@@ -57,11 +65,10 @@ func checkEnv(name, value string) error {
 }
 
 // deliver may repeat the PUT, which does the same each time.
-func (c *Client) deliver(ctx context.Context, node string, id fleet.VMID, name, value string) error {
-	env := name + "=" + value
+func (c *Client) deliver(ctx context.Context, node string, id fleet.VMID, env, secret string) error {
 	before := c.guests.latest(place{node, id})
 	put := func() error {
-		return scrub(c.putConfig(ctx, place{node, id}, before, map[string]any{"env": env}), value)
+		return scrub(c.putConfig(ctx, place{node, id}, before, map[string]any{"env": env}), secret)
 	}
 	err := put()
 	for looks := newLooks(); unknown(err) && looks.next(ctx); {

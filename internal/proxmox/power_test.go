@@ -3,6 +3,7 @@ package proxmox
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -307,11 +308,33 @@ func TestEnvironmentIsCheckedBeforeItIsSent(t *testing.T) {
 				t.Errorf("%s: got %v, want %v", name, err, fleet.ErrInvalid)
 			}
 		}
+		for _, fact := range []string{"", "NODE", "NODE=", "=pve", "NO DE=pve", "NODE=p\x00v", "NODE=p\nlxc.a: b"} {
+			if err := w.client.DeliverEnv(t.Context(), "pve", 20001, "A", fleet.NewSecret("b"), "POOL=p", fact); !errors.Is(err, fleet.ErrInvalid) {
+				t.Errorf("fact %q: got %v, want %v", fact, err, fleet.ErrInvalid)
+			}
+		}
 		if n := w.sentLike("PUT .*"); n != 1 { // of the clone
 			t.Errorf("got %d changes, want none", n-1)
 		}
 		if err := w.client.DeliverEnv(t.Context(), "pve", 20001, "A", fleet.NewSecret(strings.Repeat("x", maxEnv))); err != nil {
 			t.Errorf("the longest: got %v", err)
+		}
+	})
+}
+
+func TestFactsGoWithTheEnvironment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, pve.Config{})
+		w.clone(20001)
+		if err := w.client.DeliverEnv(t.Context(), "pve", 20001, "JIT", fleet.NewSecret("config"), "DAYFLY_NODE=pve", "DAYFLY_POOL=two words"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.client.Start(t.Context(), "pve", 20001); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{"JIT": "config", "DAYFLY_NODE": "pve", "DAYFLY_POOL": "two words"}
+		if got := w.guest.env[20001]; !maps.Equal(got, want) {
+			t.Errorf("init has the environment %v, want %v", got, want)
 		}
 	})
 }

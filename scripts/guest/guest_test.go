@@ -118,6 +118,23 @@ func TestConfigIsTakenOutOfTheEnvironment(t *testing.T) {
 	}
 }
 
+// What the log of the job begins with comes the same way as from the root half:
+// in the file of the config.
+func TestFactsAreTakenOutOfTheEnvironment(t *testing.T) {
+	run, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	asInit(t, `env -i DAYFLY_RUN=`+run+` PATH="$PATH" sh files/take-env`,
+		"DAYFLY_NODE=pve-1.example", variable+"=Y29uZmln", "DAYFLY_POOL=ubuntu", "DAYFLY_TEMPLATE=ubuntu-24.04@2.335.1-1", "DAYFLY_VMID=20001",
+		"DAYFLY_RUNNER=ubuntu-x7f", "DAYFLY_RUN_AS=root", "DAYFLY_NODE_OF=other", "A=1\nDAYFLY_POOL=forged", "PATH_TO=x")
+	got, err := os.ReadFile(filepath.Join(run, "jit"))
+	want := variable + "=Y29uZmln\nDAYFLY_NODE=pve-1.example\nDAYFLY_POOL=ubuntu\nDAYFLY_TEMPLATE=ubuntu-24.04@2.335.1-1\nDAYFLY_VMID=20001\nDAYFLY_RUNNER=ubuntu-x7f\n"
+	if err != nil || string(got) != want {
+		t.Errorf("the file holds %q, %v, want %q", got, err, want)
+	}
+}
+
 func TestNoConfigInTheEnvironmentIsNoFailure(t *testing.T) {
 	run := t.TempDir()
 	if out := asInit(t, `DAYFLY_RUN=`+run+` sh files/take-env`, "OTHER=1"); out != "" {
