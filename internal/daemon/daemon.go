@@ -206,6 +206,7 @@ func (d *Daemon) pass(ctx context.Context) time.Time {
 		d.start(ctx, a, now)
 	}
 	d.watch(ctx)
+	d.askOrigins(ctx, now)
 	d.pace(s)
 	return next
 }

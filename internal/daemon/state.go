@@ -26,6 +26,7 @@ type state struct {
 	evidence map[fleet.Scope]fleet.Evidence
 	cooling  map[fleet.VMID]time.Time // when a VMID was last in use
 	cursor   fleet.VMID               // the VMID taken last
+	asked    map[run]asked            // of where jobs come from
 	holds    map[subject]hold
 	troubles map[string]trouble
 	checked  time.Time // when the last health check began
@@ -47,6 +48,7 @@ type runner struct {
 
 func newState() state {
 	return state{
+		asked:   map[run]asked{},
 		runners: map[string]*runner{}, nodes: map[string]*node{},
 		evidence: map[fleet.Scope]fleet.Evidence{}, cooling: map[fleet.VMID]time.Time{},
 		holds: map[subject]hold{}, troubles: map[string]trouble{},
@@ -131,6 +133,7 @@ func (d *Daemon) took(j fleet.Job, now time.Time) {
 		d.save(r, journal.Listening, "seen by its job")
 	}
 	r.Job = j.ID
+	d.stranger(r, j)
 	d.later.Save(r.Runner)
 }
 
@@ -162,6 +165,7 @@ func (d *Daemon) forget(now time.Time) {
 			s.cooling[r.VMID] = now
 		}
 		d.fine("runner " + r.Name)
+		d.fine(strangerOn + r.Name)
 		d.later.Forget(r.Name, now)
 	}
 	s.forgetHolds(now)

@@ -47,6 +47,7 @@ const (
 type play struct {
 	t      *testing.T
 	w      *sim.World
+	in     hub.InstallationID // on acme
 	token  string
 	dir    string
 	logs   *logs
@@ -103,7 +104,7 @@ func newPlay(t *testing.T, cfg sim.Config, poolFiles string) *play {
 	p.w.AddSecret(secret)
 	p.w.Watch(pve.LabToken)
 	p.template(9000, "2.335.1-1", "")
-	p.w.GitHub.AddInstallation(hub.Installation{Account: "acme", Repositories: []string{"app", "lib"}})
+	p.in = p.w.GitHub.AddInstallation(hub.Installation{Account: "acme", Repositories: []string{"app", "lib"}})
 	p.setPools(poolFiles)
 	return p
 }

@@ -9,13 +9,13 @@ import (
 
 // Origin is where a job's code comes from.
 type Origin struct {
-	Public bool   // anyone can read its repository
-	Doubt  bool   // whether it is a fork's is not known yet
-	Fork   bool   // it is code of a fork, as in a pull request of a stranger
-	Event  string // what started the run, "push"; empty: not known
-	File   string // of the workflow, ".github/workflows/ci.yml"; empty: not known
-	Branch string // the head branch
-	Commit string // the head commit
+	Public bool   `json:"public,omitempty"` // anyone can read its repository
+	Doubt  bool   `json:"doubt,omitempty"`  // whether it is a fork's is not known yet
+	Fork   bool   `json:"fork,omitempty"`   // it is code of a fork, as in a pull request of a stranger
+	Event  string `json:"event,omitempty"`  // what started the run, "push"; empty: not known
+	File   string `json:"file,omitempty"`   // of the workflow, ".github/workflows/ci.yml"; empty: not known
+	Branch string `json:"branch,omitempty"` // the head branch
+	Commit string `json:"commit,omitempty"` // the head commit
 }
 
 // merge adds what another observation says. Who says that the repository is

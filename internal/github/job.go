@@ -31,7 +31,8 @@ func (c *Client) Jobs(ctx context.Context, repo string) ([]fleet.Job, error) {
 		if err != nil {
 			return err
 		}
-		for _, run := range runs {
+		for _, live := range runs {
+			run := live.GetID()
 			found, err := c.runJobs(ctx, owner, name, run)
 			if err != nil {
 				return err
@@ -41,6 +42,7 @@ func (c *Client) Jobs(ctx context.Context, repo string) ([]fleet.Job, error) {
 				if err != nil {
 					return fmt.Errorf("run %d: %w", run, err)
 				}
+				job.Origin = originOf(live, repo)
 				if job.Status < fleet.Completed {
 					jobs = append(jobs, job)
 				}
@@ -62,6 +64,7 @@ func (c *Client) Job(ctx context.Context, repo string, id fleet.JobID) (job flee
 			return err
 		}
 		job, err = fleetJob(got, repo)
+		job.Origin = fleet.Origin{Doubt: true, Branch: got.GetHeadBranch(), Commit: got.GetHeadSHA()}
 		return err
 	})
 	if err != nil {
@@ -81,8 +84,8 @@ func (c *Client) asReader(ctx context.Context, repo string, kind class, use func
 	})
 }
 
-func (c *Client) liveRuns(ctx context.Context, owner, name string) ([]int64, error) {
-	var ids []int64
+func (c *Client) liveRuns(ctx context.Context, owner, name string) ([]*github.WorkflowRun, error) {
+	var live []*github.WorkflowRun
 	known := map[int64]bool{}
 	for _, status := range liveRuns {
 		runs, err := walk((*github.WorkflowRun).GetID, func(page github.ListOptions) ([]*github.WorkflowRun, int, *github.Response, error) {
@@ -99,11 +102,11 @@ func (c *Client) liveRuns(ctx context.Context, owner, name string) ([]int64, err
 		for _, run := range runs {
 			if !known[run.GetID()] {
 				known[run.GetID()] = true
-				ids = append(ids, run.GetID())
+				live = append(live, run)
 			}
 		}
 	}
-	return ids, nil
+	return live, nil
 }
 
 func (c *Client) runJobs(ctx context.Context, owner, name string, run int64) ([]*github.WorkflowJob, error) {

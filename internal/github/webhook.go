@@ -87,9 +87,7 @@ type payload struct {
 	Installation struct {
 		ID int64 `json:"id"`
 	} `json:"installation"`
-	Repository struct {
-		FullName string `json:"full_name"`
-	} `json:"repository"`
+	Repository  repository          `json:"repository"`
 	WorkflowJob *github.WorkflowJob `json:"workflow_job"`
 }
 
@@ -145,7 +143,11 @@ func (p payload) job() (fleet.Job, error) {
 	if p.WorkflowJob == nil {
 		return fleet.Job{}, fmt.Errorf("workflow_job: missing: %w", ErrMalformed)
 	}
-	return fleetJob(p.WorkflowJob, p.Repository.FullName)
+	job, err := fleetJob(p.WorkflowJob, p.Repository.FullName)
+	if err == nil {
+		job.Origin = p.Repository.origin(p.WorkflowJob)
+	}
+	return job, err
 }
 
 // where words a JSON error without repeating the payload.

@@ -71,7 +71,7 @@ func stored(job fleet.Job) fleet.Job {
 	return job
 }
 
-const jobColumns = `id, repo, run, attempt, name, workflow, url, labels, status, conclusion, runner, created, started, ended`
+const jobColumns = `id, repo, run, attempt, name, workflow, url, labels, status, conclusion, runner, created, started, ended, origin`
 
 const (
 	jobQuery      = `SELECT ` + jobColumns + ` FROM jobs WHERE id = ?`
@@ -86,9 +86,13 @@ func (t *tx) saveJob(j fleet.Job, at time.Time) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(`INSERT OR REPLACE INTO jobs (`+jobColumns+`, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+	origin, err := json.Marshal(j.Origin)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(`INSERT OR REPLACE INTO jobs (`+jobColumns+`, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		int64(j.ID), j.Repo, j.Run, j.Attempt, j.Name, j.Workflow, j.URL, string(labels), j.Status.String(),
-		j.Conclusion, j.Runner, nano(j.Created), nano(j.Started), nano(j.Ended), nano(t.or(at)))
+		j.Conclusion, j.Runner, nano(j.Created), nano(j.Started), nano(j.Ended), string(origin), nano(t.or(at)))
 	return err
 }
 
@@ -103,16 +107,19 @@ func scanJobs(ctx context.Context, s *session, query string, args ...any) ([]fle
 }
 
 func scanJob(r scanner) (j fleet.Job, err error) {
-	var labels, status string
+	var labels, status, origin string
 	var created, started, ended int64
 	if err := r.Scan(&j.ID, &j.Repo, &j.Run, &j.Attempt, &j.Name, &j.Workflow, &j.URL, &labels, &status,
-		&j.Conclusion, &j.Runner, &created, &started, &ended); err != nil {
+		&j.Conclusion, &j.Runner, &created, &started, &ended, &origin); err != nil {
 		return j, err
 	}
 	j.Created, j.Started, j.Ended = moment(created), moment(started), moment(ended)
 	j.Status, _ = fleet.ParseStatus(status)
 	if err := json.Unmarshal([]byte(labels), &j.Labels); err != nil {
 		return j, fmt.Errorf("labels of job %d: %w", j.ID, err)
+	}
+	if err := json.Unmarshal([]byte(origin), &j.Origin); err != nil {
+		return j, fmt.Errorf("origin of job %d: %w", j.ID, err)
 	}
 	return j, nil
 }

@@ -28,7 +28,7 @@ func open(t testing.TB, path string, opts journal.Options) *journal.Journal {
 }
 
 func queued(id fleet.JobID) *fleet.Job {
-	return &fleet.Job{ID: id, Repo: "acme/app", Run: 7, Attempt: 1, Name: "build", Workflow: "ci",
+	return &fleet.Job{ID: id, Origin: fleet.Origin{Public: true, Doubt: true, Event: "push", Commit: "abc"}, Repo: "acme/app", Run: 7, Attempt: 1, Name: "build", Workflow: "ci",
 		URL: "https://github.com/acme/app/actions/runs/7/job/1", Labels: []string{"self-hosted", "linux"},
 		Status: fleet.Queued, Created: noon.Add(-time.Second)}
 }

@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -101,6 +102,9 @@ func newer(path string, version, newest int) error {
 // checked is the size up to which every Open checks the whole file.
 const checked = 4 << 20
 
+// leastPage is the smallest page of SQLite; all others are multiples of it.
+const leastPage = 512
+
 // verify looks for damage. SQLite finds damage only where it reads, so the
 // whole file is read: always if that takes no time, and after a crash (a
 // write-ahead log was left) whatever it takes.
@@ -111,6 +115,11 @@ func (j *Journal) verify(ctx context.Context) error {
 	}
 	log, err := os.Stat(j.path + "-wal")
 	crashed := err == nil && log.Size() > 0
+	if !crashed && file.Size()%leastPage != 0 {
+		// SQLite reads what is missing of the last page as zeros, and may find
+		// nothing wrong with them.
+		return corrupt(j.path, errors.New("its last page is cut short"))
+	}
 	if file.Size() > checked && !crashed {
 		return nil
 	}

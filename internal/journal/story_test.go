@@ -349,6 +349,8 @@ func fillIn(t *testing.T, v reflect.Value, but map[string]bool) {
 			fillIn(t, f, nil)
 		case f.Kind() == reflect.String:
 			f.SetString(name)
+		case f.Kind() == reflect.Bool:
+			f.SetBool(true)
 		case f.CanInt():
 			f.SetInt(int64(min(i+1, 4)))
 		case f.Kind() == reflect.Slice:

@@ -65,6 +65,7 @@ func (r *reader) build(p *pool, templates map[string]template) fleet.Pool {
 		MemoryMiB: r.mebibytes(b.Placement.Reserve.Memory, 0, maxMemoryMiB), Cores: r.count(b.Placement.Reserve.Cores, 0, 8192),
 	}
 	out.Scope, out.Group = r.github(b.GitHub)
+	out.Access = r.access(b.Access, out.Scope)
 	r.scale(b.Scale, &out)
 	out.Retry.Attempts = r.count(b.Retry.Attempts, 1, 1000)
 	out.Retry.Min, out.Retry.Max = r.backoff(b.Retry.Backoff, time.Second, time.Hour)

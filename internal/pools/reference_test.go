@@ -25,7 +25,7 @@ func TestReferenceIsCurrent(t *testing.T) {
 var schemaBlocks = map[string]any{
 	"dayfly": dayflyBlock{}, "limits": limitsBlock{}, "template": templateBlock{}, "pool": poolBody{},
 	"scale": scaleBlock{}, "github": githubBlock{}, "placement": placementBlock{}, "size": sizeBlock{},
-	"network": networkBlock{}, "timeouts": timeoutsBlock{}, "retry": retryBlock{},
+	"access": accessBlock{}, "network": networkBlock{}, "timeouts": timeoutsBlock{}, "retry": retryBlock{},
 }
 
 // TestSchemaIsDocumented holds that every tag says something, and says it in
@@ -166,4 +166,30 @@ func fieldNamed(t reflect.Type, name string) reflect.StructField {
 		}
 	}
 	return reflect.StructField{}
+}
+
+// TestExamplesOfTheReferenceAreOneConfiguration holds that what people copy
+// from the page works as it stands.
+func TestExamplesOfTheReferenceAreOneConfiguration(t *testing.T) {
+	page := Reference()
+	text, pool := "", ""
+	for _, part := range strings.Split(page, "```hcl\n")[1:] {
+		example, _, _ := strings.Cut(part, "```\n")
+		switch name, _, _ := strings.Cut(example, " "); name {
+		case "dayfly", "locals", "limits", "template", "defaults":
+			text += example
+		case "pool":
+			pool = strings.TrimSuffix(strings.TrimSpace(example), "}")
+		default:
+			pool += example
+		}
+	}
+	for kind := range schemaBlocks {
+		if !strings.Contains(text+pool, kind+" ") {
+			t.Errorf("no example of %s", kind)
+		}
+	}
+	if _, diags := Parse(map[string][]byte{"a.hcl": []byte(text + pool + "}\n")}); diags.HasErrors() {
+		t.Errorf("the examples together: %s\n%s", diags.Error(), text+pool+"}\n")
+	}
 }

@@ -50,6 +50,7 @@ type poolBody struct {
 	GitHub    *githubBlock    `hcl:"github,block" doc:"Where runners register. A pool that sets org or repo takes nothing of this block from defaults."`
 	Placement *placementBlock `hcl:"placement,block" doc:"Which nodes containers are on."`
 	Size      *sizeBlock      `hcl:"size,block" doc:"What a container may use. Memory is given as \"512MiB\", \"8GiB\" or \"1TiB\"."`
+	Access    *accessBlock    `hcl:"access,block" doc:"Whose jobs the pool runs. It bounds what dayfly starts runners for; GitHub gives a job to any runner that has its labels, so keep away with a runner group, or a scope, what must never reach them."`
 	Network   *networkBlock   `hcl:"network,block" doc:"Where a container's first interface is plugged in."`
 	Timeouts  *timeoutsBlock  `hcl:"timeouts,block" doc:"Deadlines of a runner's phases. Durations are given as \"90s\", \"5m\" or \"1h30m\". None may exceed job."`
 	Rollout   *rolloutBlock   `hcl:"rollout,block" doc:"How the pool goes over to another template version: smoke boots without a job, canary steps, then everything, and a time in which the way back is open. A runner that fails for a reason that lies in its template counts, how jobs end does not."`
@@ -129,7 +130,7 @@ var later = map[string][]string{
 	"dayfly":    nil,
 	"limits":    nil,
 	"template":  {"verify"},
-	"pool":      {"access", "env", "warm"},
+	"pool":      {"env", "warm"},
 	"scale":     {"min_idle", "burst", "warm"},
 	"github":    {"repos", "enterprise"},
 	"placement": nil,
@@ -137,5 +138,6 @@ var later = map[string][]string{
 	"network":   {"egress", "allow"},
 	"timeouts":  {"boot", "shutdown"},
 	"retry":     nil,
+	"access":    nil,
 	"rollout":   {"window"},
 }

@@ -28,6 +28,7 @@ type Repository struct {
 	Name    string // owner and name, e.g. acme/app
 	Private bool
 	Fork    bool
+	Forks   int // how many forks it has
 	// RunnersDisabled: repository level self-hosted runners are forbidden.
 	RunnersDisabled bool
 }
@@ -39,7 +40,9 @@ type repository struct {
 	full     string
 	private  bool
 	fork     bool
+	forks    int
 	disabled bool
+	created  time.Time
 	whole    json.RawMessage // as in a webhook and in /installation/repositories
 	minimal  json.RawMessage // as in a workflow run
 	runs     []*run
@@ -62,9 +65,10 @@ func (h *Hub) addRepository(r Repository) *repository {
 	}
 	repo := &repository{
 		id: RepositoryID(700_000_000 + h.number()), owner: h.addAccount(owner, false), name: name,
-		full: r.Name, private: r.Private, fork: r.Fork, disabled: r.RunnersDisabled,
+		full: r.Name, private: r.Private, fork: r.Fork, forks: r.Forks, disabled: r.RunnersDisabled,
+		created: h.clock.Now(),
 	}
-	repo.render(h.clock.Now())
+	repo.render(repo.created)
 	h.repositories = append(h.repositories, repo)
 	return repo
 }
@@ -187,10 +191,10 @@ func (r *repository) render(created time.Time) {
 		"clone_url": web + ".git", "svn_url": web, "homepage": nil, "size": 108,
 		"stargazers_count": 0, "watchers_count": 0, "language": nil, "has_issues": true,
 		"has_projects": true, "has_downloads": true, "has_wiki": true, "has_pages": false,
-		"has_discussions": false, "forks_count": 0, "mirror_url": nil, "archived": false,
+		"has_discussions": false, "forks_count": r.forks, "mirror_url": nil, "archived": false,
 		"disabled": false, "open_issues_count": 0, "license": nil, "allow_forking": true,
 		"is_template": false, "web_commit_signoff_required": false, "topics": []string{},
-		"visibility": visibility, "forks": 0, "open_issues": 0, "watchers": 0,
+		"visibility": visibility, "forks": r.forks, "open_issues": 0, "watchers": 0,
 		"default_branch": "main", "custom_properties": map[string]any{},
 	} {
 		m[k] = v

@@ -46,6 +46,12 @@ type NewJob struct {
 	Waiting    bool          // it waits for an approval, see Approve
 	Run        RunID         // the run it belongs to; 0 makes a new one
 	Steps      []Step        // what a real runner runs; a simulated one waits for Duration
+
+	// Of a new run:
+	Event  string // default push; pull_request with Fork
+	Fork   string // full name of the fork whose code it is; made if need be
+	Branch string // default main
+	File   string // of the workflow; default .github/workflows/ci.yml
 }
 
 // Step is one step of a job, a script for bash.
@@ -119,7 +125,7 @@ func (h *Hub) QueueJob(n NewJob) JobID {
 	}
 	r := h.runByID(n.Run)
 	if r == nil {
-		r = h.newRun(repo)
+		r = h.newRun(repo, n)
 	}
 	j := h.newJob(r, n)
 	if n.Waiting {

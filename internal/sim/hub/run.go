@@ -19,17 +19,34 @@ type run struct {
 	sha     string
 	created time.Time
 	updated time.Time
+
+	event, branch, file string
+	head                *repository // where the code is from
 }
 
-func (h *Hub) newRun(repo *repository) *run {
+func (h *Hub) newRun(repo *repository, n NewJob) *run {
 	now := h.clock.Now()
 	r := &run{
 		id: RunID(22_000_000_000 + h.number()), number: len(repo.runs) + 1, attempt: 1, repo: repo,
 		sha: fmt.Sprintf("%x", h.noise(20)), created: now, updated: now,
+		event: cmp.Or(n.Event, "push"), branch: cmp.Or(n.Branch, "main"), file: cmp.Or(n.File, ".github/workflows/ci.yml"), head: repo,
+	}
+	if n.Fork != "" {
+		r.event, r.head = cmp.Or(n.Event, "pull_request"), h.forkOf(repo, n.Fork)
 	}
 	h.runs = append(h.runs, r)
 	repo.runs = append(repo.runs, r)
 	return r
+}
+
+// forkOf is a fork of repo, made if there is none of that name.
+func (h *Hub) forkOf(repo *repository, name string) *repository {
+	if have := h.repository(name); have != nil {
+		return have
+	}
+	repo.forks++
+	repo.render(repo.created)
+	return h.addRepository(Repository{Name: name, Private: repo.private, Fork: true})
 }
 
 // runByID finds a run; ids rise with their place in the list.
@@ -77,9 +94,9 @@ func (r *run) json() map[string]any {
 	url := fmt.Sprintf("%s/repos/%s/actions/runs/%d", apiURL, r.repo.full, r.id)
 	workflow := fmt.Sprintf("%s/repos/%s/actions/workflows/%d", apiURL, r.repo.full, workflowID)
 	m := map[string]any{
-		"id": r.id, "name": workflowName, "node_id": nodeID("WFR", int64(r.id)), "head_branch": "main",
-		"head_sha": r.sha, "path": ".github/workflows/ci.yml", "display_title": "Change the world",
-		"run_number": r.number, "run_attempt": r.attempt, "event": "push", "status": status,
+		"id": r.id, "name": workflowName, "node_id": nodeID("WFR", int64(r.id)), "head_branch": r.branch,
+		"head_sha": r.sha, "path": r.file, "display_title": "Change the world",
+		"run_number": r.number, "run_attempt": r.attempt, "event": r.event, "status": status,
 		"conclusion": nil, "workflow_id": workflowID, "check_suite_id": int64(r.id) + 1,
 		"check_suite_node_id": nodeID("CS", int64(r.id)+1), "url": url,
 		"html_url":      fmt.Sprintf("https://github.com/%s/actions/runs/%d", r.repo.full, r.id),
@@ -94,7 +111,7 @@ func (r *run) json() map[string]any {
 			"author":    map[string]string{"name": "Ada", "email": "ada@example.com"},
 			"committer": map[string]string{"name": "Ada", "email": "ada@example.com"},
 		},
-		"repository": r.repo.minimal, "head_repository": r.repo.minimal,
+		"repository": r.repo.minimal, "head_repository": r.head.minimal,
 	}
 	if conclusion != "" {
 		m["conclusion"] = conclusion
@@ -181,7 +198,7 @@ func (j *job) json() map[string]any {
 		started = j.started
 	}
 	m := map[string]any{
-		"id": j.id, "run_id": j.run.id, "workflow_name": workflowName, "head_branch": "main",
+		"id": j.id, "run_id": j.run.id, "workflow_name": workflowName, "head_branch": j.run.branch,
 		"run_url":     fmt.Sprintf("%s/repos/%s/actions/runs/%d", apiURL, repo, j.run.id),
 		"run_attempt": j.attempt, "node_id": nodeID("CR", int64(j.id)), "head_sha": j.run.sha,
 		"url":      fmt.Sprintf("%s/repos/%s/actions/jobs/%d", apiURL, repo, j.id),
