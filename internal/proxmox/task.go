@@ -76,21 +76,21 @@ func (c *Client) wait(ctx context.Context, id upid) error {
 	c.remember(id)
 	nap, next := c.paces.first(id.pace()), firstPoll
 	var trouble error
-	for polls := 1; ; polls++ {
+	for ran := time.Duration(0); ; ran = time.Since(begin) {
 		if err := sleep(ctx, nap); err != nil {
 			return lost(id, err, trouble)
 		}
 		exit, done, err := c.poll(ctx, id)
 		switch {
 		case done:
-			c.paces.learn(id.pace(), time.Since(begin), polls == 1)
+			c.paces.learn(id.pace(), ran, time.Since(begin))
 			return c.outcome(ctx, id, exit)
 		case errors.Is(err, fleet.ErrUnavailable):
 			trouble = err // pvedaemon restarts, a connection broke: the task goes on
 		case err != nil:
 			return lost(id, err, nil)
 		}
-		nap, next = next, min(next*3/2, cmp.Or(c.longest, lastPoll))
+		nap, next = next, min(next*5/4, cmp.Or(c.longest, lastPoll))
 	}
 }
 
@@ -219,33 +219,44 @@ func anyTask(upid) bool { return true }
 // paces remembers when to look at a task for the first time, so that one look
 // is nearly enough: about when such tasks end.
 type paces struct {
-	mu   sync.Mutex
-	took map[string]time.Duration // by pace
+	mu    sync.Mutex
+	known map[string]pace
+}
+
+// pace is between what times such tasks end, which each look narrows down.
+type pace struct {
+	least, most time.Duration
+	early       int // tasks in a row that had ended by the first look
 }
 
 // first is the time before the first poll.
-func (p *paces) first(pace string) time.Duration {
+func (p *paces) first(name string) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return min(max(p.took[pace], firstPoll), longNap)
+	k := p.known[name]
+	return min(max((k.least+k.most)/2, firstPoll), longNap)
 }
 
-// learn notes how long a task was seen to take. One that had ended by the first
-// look may have done so long before: the next look comes a little earlier. A
-// slower one moves it a part of the way, for it may be an exception.
-func (p *paces) learn(pace string, took time.Duration, atOnce bool) {
+// learn notes that a task was last seen to run after ran (0: never) and to have
+// ended after took.
+func (p *paces) learn(name string, ran, took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	known, ok := p.took[pace]
-	switch {
-	case p.took == nil:
-		p.took = map[string]time.Duration{}
-	case ok && atOnce:
-		took = known - known/32
-	case ok:
-		took = known + (took-known)/4
+	if p.known == nil {
+		p.known = map[string]pace{}
 	}
-	p.took[pace] = min(took, longNap)
+	k, seen := p.known[name]
+	switch {
+	case !seen:
+		k = pace{least: ran, most: took}
+	case ran == 0: // perhaps long before: look ever earlier
+		k.early++
+		k.most = took
+		k.least = max(0, min(k.least, took)-took*time.Duration(k.early)/32)
+	default: // one slow task, which may be an exception, moves it by a quarter at most
+		k.least, k.most, k.early = min(ran, k.most), min(took, max(k.most, firstPoll)*5/4), 0
+	}
+	p.known[name] = k
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -151,3 +151,37 @@ func TestWaitLearnsHowLongTasksTake(t *testing.T) {
 		}
 	})
 }
+
+// follow lets tasks take as long as given, one after the other, and returns how
+// often each was looked at and how late its end was seen.
+func follow(t *testing.T, p *paces, tasks int, took time.Duration) (looks int, late time.Duration) {
+	t.Helper()
+	for range tasks {
+		ran, at, next := time.Duration(0), p.first("vzclone 9000"), firstPoll
+		for looks++; at < took; looks++ {
+			ran, at, next = at, at+next, min(next*5/4, lastPoll)
+		}
+		p.learn("vzclone 9000", ran, at)
+		late += at - took
+	}
+	return looks, late
+}
+
+func TestTasksAreLookedAtWhenTheyEnd(t *testing.T) {
+	for _, took := range []time.Duration{40 * time.Millisecond, 350 * time.Millisecond, 1700 * time.Millisecond} {
+		var p paces
+		follow(t, &p, 8, took)
+		looks, late := follow(t, &p, 100, took)
+		if looks > 250 || late/100 > max(took/25, firstPoll/2) {
+			t.Errorf("%s: %d looks at 100 tasks, %s late on average", took, looks, late/100)
+		}
+		follow(t, &p, 1, 20*took) // an exception
+		if _, late := follow(t, &p, 20, took); late/20 > took/4 {
+			t.Errorf("%s: %s late on average after a slow one", took, late/20)
+		}
+		follow(t, &p, 20, took/5) // another storage
+		if _, late := follow(t, &p, 20, took/5); late/20 > max(took/25, firstPoll) {
+			t.Errorf("%s: %s late on average after tasks got quicker", took, late/20)
+		}
+	}
+}
