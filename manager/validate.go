@@ -3,8 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -62,11 +62,12 @@ func (p *program) validatePools(args []string) error {
 	if len(args) == 0 {
 		args = []string{"."}
 	}
-	files, err := poolFiles(args)
+	files, left, err := poolFiles(args)
 	if err != nil {
 		return err
 	}
 	_, diags := pools.Parse(files)
+	diags = diags.With(left)
 	if p.json {
 		err = writeJSON(p.out, diags)
 	} else {
@@ -92,30 +93,30 @@ func (p *program) verdict(what string, n int, err error) error {
 	return err
 }
 
-// poolFiles reads the files that paths name.
-func poolFiles(paths []string) (map[string][]byte, error) {
-	files := map[string][]byte{}
+// poolFiles reads the files that paths name, as the daemon would, and tells
+// what it would leave out.
+func poolFiles(paths []string) (files map[string][]byte, left pools.Diagnostics, err error) {
+	files = map[string][]byte{}
 	for _, path := range paths {
 		info, err := os.Stat(path)
 		if err != nil {
-			return nil, fmt.Errorf("read pool files: %w", err)
+			return nil, left, fmt.Errorf("read pool files: %w", err)
 		}
 		if !info.IsDir() {
 			if files[path], err = os.ReadFile(path); err != nil {
-				return nil, fmt.Errorf("read pool files: %w", err)
+				return nil, left, fmt.Errorf("read pool files: %w", err)
 			}
 			continue
 		}
-		found, err := pools.Files(path)
+		found, out, err := pools.Files(path)
 		if err != nil {
-			return nil, err
+			return nil, left, err
 		}
-		if len(found) == 0 {
-			return nil, fmt.Errorf("read pool files: %s has no *.hcl files", path)
+		if len(found) == 0 && out.Len() == 0 {
+			return nil, left, fmt.Errorf("read pool files: %s has no *.hcl files", path)
 		}
-		for name, text := range found {
-			files[filepath.Join(path, name)] = text
-		}
+		maps.Copy(files, found)
+		left = left.With(out)
 	}
-	return files, nil
+	return files, left, nil
 }

@@ -84,6 +84,9 @@ func (d *Daemon) refuse(s *state, invalid *pools.Invalid) {
 // adopt puts a new revision of the pools in force.
 func (d *Daemon) adopt(s *state, set pools.Set) {
 	d.log.Info("pools in force", "revision", set.Revision, "pools", len(set.Desired.Pools))
+	for _, w := range set.Warnings.Report().Diagnostics {
+		d.log.Warn("pools in force, but", "reason", w.Summary+": "+w.Detail)
+	}
 	s.desired, s.inForce, s.read, s.refused = set.Desired, set, set.Revision, ""
 	l := &s.desired.Limits
 	l.Max = cmp.Or(l.Max, d.cfg.Limits.Max)

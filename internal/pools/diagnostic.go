@@ -85,6 +85,12 @@ func place(d *hcl.Diagnostic) string {
 // Len is the number of diagnostics, warnings included.
 func (d Diagnostics) Len() int { return len(d.list) + d.more }
 
+// With adds diagnostics about files that were not read, see Files.
+func (d Diagnostics) With(left Diagnostics) Diagnostics {
+	d.list, d.more = slices.Concat(d.list, left.list), d.more+left.more
+	return d
+}
+
 // HasErrors reports whether any of them is an error.
 func (d Diagnostics) HasErrors() bool { return d.list.HasErrors() }
 

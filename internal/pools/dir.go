@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -34,7 +35,7 @@ func (d dir) String() string { return "directory " + string(d) }
 // Load implements Source. A directory has no history: a file that is being
 // written while it is read is read again at the next Load.
 func (d dir) Load(ctx context.Context, known Known) (Set, error) {
-	pick, err := d.pick(ctx)
+	pick, err := d.pick(ctx, "")
 	if err != nil && !errors.Is(err, errTooMuch) {
 		return Set{}, err
 	}
@@ -53,24 +54,28 @@ func (d dir) Load(ctx context.Context, known Known) (Set, error) {
 // Concerns implements Source.
 func (d dir) Concerns(string, string) bool { return false }
 
-// Files reads what Dir would read of a directory, for Parse; names are as in
-// the directory.
-func Files(path string) (map[string][]byte, error) {
-	pick, err := dir(path).pick(context.Background())
+// Files reads what Dir would read of a directory, for Parse, and tells what it
+// leaves out; names begin with the directory's.
+func Files(path string) (files map[string][]byte, left Diagnostics, err error) {
+	pick, err := dir(path).pick(context.Background(), filepath.ToSlash(path))
 	if err != nil {
-		return nil, err
+		return nil, left, err
 	}
-	return pick.files, nil
+	files = map[string][]byte{}
+	for name, text := range pick.files {
+		files[filepath.Join(path, name)] = text
+	}
+	return files, newDiagnostics(pick.notes, nil), nil
 }
 
-// pick walks the directory.
-func (d dir) pick(ctx context.Context) (*picker, error) {
+// pick walks the directory. Notes name files below at.
+func (d dir) pick(ctx context.Context, at string) (*picker, error) {
 	root, err := os.OpenRoot(string(d))
 	if err != nil {
 		return nil, fmt.Errorf("read pool files: %w", kindOfFile(err))
 	}
 	defer root.Close()
-	pick := &picker{files: map[string][]byte{}}
+	pick := &picker{files: map[string][]byte{}, at: at}
 	err = fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
@@ -106,6 +111,7 @@ var errTooMuch = errors.New("too many files")
 type picker struct {
 	files   map[string][]byte
 	notes   hcl.Diagnostics
+	at      string // goes before the names in notes
 	entries int
 }
 
@@ -119,7 +125,7 @@ func (p *picker) count() error {
 
 // skip notes a pool file that is left out.
 func (p *picker) skip(name, what string) {
-	p.notes = append(p.notes, caution(nil, "File left out", "%.200q is %s, and only regular files are read.", name, what))
+	p.notes = append(p.notes, caution(nil, "File left out", "%.200q is %s, and only regular files are read.", path.Join(p.at, name), what))
 }
 
 func (p *picker) entry(root *os.Root, name string, e fs.DirEntry) error {
