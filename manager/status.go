@@ -74,7 +74,11 @@ func (p *program) printTroubles(s daemon.Status, now time.Time) error {
 		fmt.Fprintf(p.out, "\n%s a newer revision of the pools is not in force: %s\n", style.yellow("refused:"), s.Refused)
 	}
 	for _, t := range s.Troubles {
-		fmt.Fprintf(p.out, "\n%s %s (for %s)\n", style.yellow("trouble:"), t.What, age(now.Sub(t.Since)))
+		again := ""
+		if t.Next.After(now) {
+			again = "; next try in " + age(t.Next.Sub(now))
+		}
+		fmt.Fprintf(p.out, "\n%s %s (for %s%s)\n", style.yellow("trouble:"), t.What, age(now.Sub(t.Since)), again)
 		if t.Hint != "" {
 			fmt.Fprintf(p.out, "%s %s\n", style.bold("hint:"), t.Hint)
 		}

@@ -19,8 +19,9 @@ func (p *program) syncCommand() *cobra.Command {
 	return p.asks(&cobra.Command{
 		Use:   "sync",
 		Short: "make the daemon look at everything now",
-		Long: `Make the daemon look at everything now: pools, containers, registrations and
-jobs. It does so by itself; this only saves waiting.`,
+		Long: `Make the daemon look at everything now: pools, containers, registrations, jobs
+and what is granted, and try again what failed. It does so by itself; this only
+saves waiting.`,
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := daemon.Dial(p.socket).Sync(cmd.Context()); err != nil {

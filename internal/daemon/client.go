@@ -65,7 +65,7 @@ func (c *Client) Events(ctx context.Context, after int64, limit int) ([]Event, e
 }
 
 // Sync makes the daemon look at everything now: pools, containers,
-// registrations and jobs.
+// registrations, jobs and what is granted, and try again what failed.
 func (c *Client) Sync(ctx context.Context) error {
 	_, err := call[struct{}](ctx, c, http.MethodPost, "/v1/sync", nil)
 	return err
