@@ -49,7 +49,7 @@ func (c *config) open(ctx context.Context, log *slog.Logger) (p *parts, err erro
 	if err != nil {
 		return p, roomFor(dir, err)
 	}
-	key, err := instanceKey(filepath.Join(dir, "instance.key"))
+	key, err := ownKey(ctx, p.journal, filepath.Join(dir, "instance.key"))
 	if err != nil {
 		return p, roomFor(dir, err)
 	}

@@ -22,6 +22,11 @@ the listening address, and the other commands on the admin socket. Both may
 come from systemd by socket activation. Nothing is lost when it is killed:
 what exists is found again at the next start.
 
+The state directory holds the journal and instance.key, which proves what is
+this dayfly's: back it up. A daemon whose key is gone or another one does not
+start; moved away together with journal.db*, it is made anew, and what the old
+one made must be removed by hand.
+
 Secrets are read from files that only their owner can read, or from systemd
 credentials; never from flags or the environment.`,
 		GroupID: groupServe,
