@@ -51,40 +51,17 @@ func (d *Daemon) clone(ctx context.Context, r fleet.Runner, pool fleet.Pool) out
 	return out
 }
 
-// launch mints a JIT config, delivers it and starts the container. From the
-// mint on the runner is used up, whatever happens.
-func (d *Daemon) launch(ctx context.Context, r fleet.Runner, pool fleet.Pool) outcome {
-	ctx, cancel := context.WithTimeout(ctx, pool.Timeouts.Launch)
-	defer cancel()
-	reg, jit, err := d.cfg.GitHub.JIT(ctx, r.Scope, r.Name, pool.Labels, pool.Group)
-	switch {
-	case errors.Is(err, fleet.ErrUnknownOutcome), errors.Is(err, fleet.ErrExists), err != nil && ctx.Err() != nil:
-		return outcome{err: err, apply: spent("mint failed: " + err.Error()), hold: thePool}
-	case err != nil:
-		// Refused without effect: the container is as good as before.
-		return outcome{err: err, apply: undo(fleet.Launch), hold: thePool}
-	}
-	events := []journal.Event{event(r, journal.Minted, fmt.Sprintf("registration %d", reg.ID))}
-	r.RegistrationID = reg.ID
-	minted := func(r *runner) { r.Registration, r.RegistrationID = fleet.Offline, reg.ID }
-	give := func(r *runner) { minted(r); spent("launch failed")(r) }
-	if err := d.deliver.Deliver(ctx, r, jit); err != nil {
-		return outcome{err: err, events: events, apply: give, hold: theNode}
-	}
-	d.metrics.issued()
-	err = d.cfg.Proxmox.Start(ctx, r.Node, r.VMID)
-	if err != nil && !errors.Is(err, fleet.ErrUnknownOutcome) {
-		return outcome{err: err, events: events, apply: give, hold: theNode}
-	}
-	// With an unknown outcome it may well run: the deadline to register decides.
-	up := func(r *runner) { minted(r); r.Started, r.Container = time.Now(), fleet.Running }
-	return outcome{events: append(events, event(r, journal.Started, "")), apply: up}
-}
-
 // deregister deletes a runner's registration, or makes sure there is none.
 func (d *Daemon) deregister(ctx context.Context, a fleet.Action, r fleet.Runner) outcome {
 	ctx, cancel := context.WithTimeout(ctx, deregisterBound)
 	defer cancel()
+	if d.busyThere(ctx, r) {
+		return outcome{err: fmt.Errorf("its worker process lives: %w", fleet.ErrBusy), apply: func(r *runner) {
+			if r.Took.IsZero() {
+				r.Took = time.Now()
+			}
+		}}
+	}
 	id := r.RegistrationID
 	if id == 0 {
 		reg, found, err := d.cfg.GitHub.Find(ctx, r.Scope, r.Name)
@@ -127,12 +104,13 @@ func deregistered(a fleet.Action) func(*runner) {
 func (d *Daemon) destroy(ctx context.Context, a fleet.Action, r fleet.Runner) outcome {
 	ctx, cancel := context.WithTimeout(ctx, destroyBound)
 	defer cancel()
+	events := d.collect(ctx, r)
 	clean, err := d.cfg.Proxmox.Destroy(ctx, r.Node, r.VMID)
 	if err != nil {
-		return outcome{err: err}
+		return outcome{err: err, events: events}
 	}
 	return outcome{
 		apply:  func(r *runner) { r.Container, r.destroyed = fleet.Absent, clean; spent(a.Reason)(r) },
-		events: []journal.Event{event(r, journal.Destroyed, a.Reason)},
+		events: append(events, event(r, journal.Destroyed, a.Reason)),
 	}
 }

@@ -63,11 +63,11 @@ func (d *Daemon) snapshot(s *state) Status {
 	o := d.observed()
 	out := Status{
 		Version: d.cfg.Version, Started: d.started, Revision: s.inForce.Revision, Refused: s.refused,
-		Delivery: d.deliver.Name(), Troubles: s.troubled(time.Now()),
+		Delivery: d.ways(s), Troubles: s.troubled(time.Now()),
 		Pools: []PoolStatus{}, Runners: []RunnerStatus{}, Nodes: []NodeStatus{}, Foreign: []ForeignStatus{},
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
-		out.Nodes = append(out.Nodes, NodeStatus{Name: name, Online: s.nodes[name].observed()})
+		out.Nodes = append(out.Nodes, NodeStatus{Name: name, Online: s.nodes[name].observed(), Delivery: d.way(name)})
 	}
 	byPool := map[string]map[string]int{}
 	for _, p := range s.desired.Pools {

@@ -25,6 +25,8 @@ type Status struct {
 type NodeStatus struct {
 	Name   string `json:"name"`
 	Online bool   `json:"online"`
+
+	Delivery string `json:"delivery"` // how JIT configs reach containers on it: host or env
 }
 
 // PoolStatus is one pool and its runners by phase.

@@ -11,8 +11,12 @@ import (
 	"github.com/dayfly-ci/dayfly/internal/proxmox"
 )
 
-// exited is the stage of a launched container that runs no longer.
-const exited journal.Stage = "exited"
+// Stages that only the daemon has.
+const (
+	exited    journal.Stage = "exited"    // a launched container runs no longer
+	worker    journal.Stage = "worker"    // the job's process was seen on its node
+	collected journal.Stage = "collected" // what the container left is kept
+)
 
 // listed applies a listing of a node's containers.
 func (d *Daemon) listed(s *state, list proxmox.Listing) {
@@ -49,6 +53,9 @@ func (d *Daemon) discovered(s *state, c proxmox.Container) *runner {
 		Name: c.Name, Pool: c.Manifest.Pool, Scope: fleet.Scope(c.Manifest.Scope), Node: c.Node, VMID: c.VMID,
 		Template: c.Manifest.Template, Storage: c.Storage, Created: now,
 	}}
+	if c.State == fleet.Running {
+		r.Launched = now // a root half may have given it a config
+	}
 	s.add(r)
 	d.log.Info("container found that the journal does not know", "runner", c.Name, "vmid", int(c.VMID), "node", c.Node)
 	return r

@@ -19,6 +19,7 @@ import (
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/github"
+	"github.com/dayfly-ci/dayfly/internal/host"
 	"github.com/dayfly-ci/dayfly/internal/journal"
 	"github.com/dayfly-ci/dayfly/internal/pools"
 	"github.com/dayfly-ci/dayfly/internal/proxmox"
@@ -31,6 +32,7 @@ type Config struct {
 	GitHub  *github.Client
 	Journal *journal.Journal
 	Source  pools.Source
+	Hosts   []*host.Client // the root halves on the nodes; there need be none
 
 	Key     fleet.Secret // proves that names are ours
 	Webhook fleet.Secret // signs deliveries; required to serve them
@@ -38,10 +40,11 @@ type Config struct {
 	Last    fleet.VMID
 	Limits  fleet.Limits // used where the pools set none
 
-	Every   Intervals
-	Version string
-	Random  io.Reader // of runner names; nil is crypto/rand
-	Log     *slog.Logger
+	Every    Intervals
+	Evidence string // folder of what containers left; empty: it is not kept
+	Version  string
+	Random   io.Reader // of runner names; nil is crypto/rand
+	Log      *slog.Logger
 }
 
 // Intervals are the periods of the daemon's own looks at the world. Events
@@ -82,7 +85,7 @@ var defaultLimits = fleet.Limits{NodeTasks: 12, StoreTasks: 4}
 type Daemon struct {
 	cfg     Config
 	log     *slog.Logger
-	deliver delivery
+	halves  halves
 	metrics *metrics
 	started time.Time
 	later   journal.Later
@@ -116,7 +119,7 @@ func New(cfg Config) (*Daemon, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.Every = cfg.Every.orDefault()
-	d := &Daemon{cfg: cfg, log: cfg.Log, deliver: envDelivery{cfg.Proxmox}, slots: make(chan struct{}, actionsAtOnce), over: make(chan struct{})}
+	d := &Daemon{cfg: cfg, log: cfg.Log, slots: make(chan struct{}, actionsAtOnce), over: make(chan struct{})}
 	d.later = cfg.Journal.Later(d.journalFailed)
 	d.inbox.wake = make(chan struct{}, 1)
 	d.refusals.untold = map[string]int{}
@@ -150,6 +153,7 @@ func (d *Daemon) turn(ctx context.Context) error {
 		return err
 	}
 	d.observe(ctx)
+	d.followHalves(ctx)
 	context.AfterFunc(ctx, d.inbox.poke)
 	d.loop(ctx)
 	return nil
@@ -208,6 +212,7 @@ func (d *Daemon) pass(ctx context.Context) time.Time {
 	d.watch(ctx)
 	d.askOrigins(ctx, now)
 	d.pace(s)
+	d.paceHalves(s)
 	return next
 }
 

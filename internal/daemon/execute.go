@@ -10,24 +10,7 @@ import (
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/journal"
-	"github.com/dayfly-ci/dayfly/internal/proxmox"
 )
-
-// delivery brings a JIT config into a container that is not started yet.
-type delivery interface {
-	Name() string
-	Deliver(ctx context.Context, r fleet.Runner, jit fleet.Secret) error
-}
-
-// envDelivery is the `env` key of the container's configuration, which Proxmox
-// hands to the container's init (PVE 9.1 and later).
-type envDelivery struct{ px *proxmox.Client }
-
-func (envDelivery) Name() string { return "env" }
-
-func (e envDelivery) Deliver(ctx context.Context, r fleet.Runner, jit fleet.Secret) error {
-	return e.px.DeliverEnv(ctx, r.Node, r.VMID, "ACTIONS_RUNNER_INPUT_JITCONFIG", jit)
-}
 
 // Bounds of the actions that no timeout of a pool bounds.
 const (

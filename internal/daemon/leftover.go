@@ -33,6 +33,9 @@ func (d *Daemon) lookAtLeftovers(ctx context.Context) error {
 	for _, r := range gone {
 		bound, cancel := context.WithTimeout(ctx, lookBound)
 		taken, err := d.cfg.Proxmox.Taken(bound, r.VMID)
+		if err == nil && taken {
+			d.mend(ctx, r)
+		}
 		cancel()
 		if err != nil {
 			return err

@@ -26,6 +26,7 @@ import (
 	"github.com/dayfly-ci/dayfly/internal/daemon"
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/github"
+	"github.com/dayfly-ci/dayfly/internal/host"
 	"github.com/dayfly-ci/dayfly/internal/journal"
 	"github.com/dayfly-ci/dayfly/internal/pools"
 	"github.com/dayfly-ci/dayfly/internal/proxmox"
@@ -57,6 +58,9 @@ type play struct {
 	names  *rand.ChaCha8 // what runners' names are made of
 	every  daemon.Intervals
 	limits fleet.Limits
+	halves []string // nodes with a root half
+
+	contract string // that the root halves speak; empty: ours
 
 	rule atomic.Pointer[rule]         // for requests of the daemon
 	hook atomic.Pointer[http.Handler] // of the daemon that runs
@@ -106,6 +110,11 @@ func newPlay(t *testing.T, cfg sim.Config, poolFiles string) *play {
 	p.template(9000, "2.335.1-1", "")
 	p.in = p.w.GitHub.AddInstallation(hub.Installation{Account: "acme", Repositories: []string{"app", "lib"}})
 	p.setPools(poolFiles)
+	t.Cleanup(func() {
+		for _, node := range p.halves {
+			p.w.SetHalf(node, false) // who waits for it is let go
+		}
+	})
 	return p
 }
 
@@ -254,7 +263,7 @@ func (p *play) start() {
 		p.t.Fatal(err)
 	}
 	l.d, err = daemon.New(daemon.Config{
-		Proxmox: px, GitHub: gh, Journal: l.journal, Source: pools.Dir(filepath.Join(p.dir, "pools")),
+		Proxmox: px, GitHub: gh, Journal: l.journal, Hosts: p.hosts(l), Evidence: filepath.Join(p.dir, "evidence"), Source: pools.Dir(filepath.Join(p.dir, "pools")),
 		Key: fleet.NewSecret(instanceKey), Webhook: fleet.NewSecret(webhookSecret), First: firstVMID, Last: fleet.VMID(cmp.Or(p.last, lastVMID)),
 		Every: p.every, Limits: p.limits, Random: p.names, Log: log, Version: "test",
 	})
@@ -267,6 +276,18 @@ func (p *play) start() {
 	public := l.d.Public()
 	p.hook.Store(&public)
 	go func() { l.done <- l.d.Run(ctx) }()
+}
+
+// hosts are the root halves of the world's nodes.
+func (p *play) hosts(l *life) []*host.Client {
+	var list []*host.Client
+	for _, node := range p.halves {
+		api := p.w.HalfAPI(sim.Half{
+			Node: node, First: firstVMID, Last: cmp.Or(p.last, lastVMID), Pool: pve.LabRunners, Key: instanceKey, Contract: p.contract,
+		})
+		list = append(list, host.Over(node, "http://"+node+".half.test", fence{p, l, stage.Transport{Handler: api}}))
+	}
+	return list
 }
 
 // stop ends the daemon as SIGTERM does.

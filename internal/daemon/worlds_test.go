@@ -96,6 +96,9 @@ func randomWorld(t *testing.T, seed uint64, loud bool) {
 	if rng.IntN(2) == 0 {
 		p.template(9001, "2.335.1-1", "")
 	}
+	if seed%2 == 0 {
+		p.halves = []string{"pve"}
+	}
 	if seed%4 != 0 && !loud {
 		p.level = slog.LevelInfo // the debug log is a tenth of a world's cost
 	}
@@ -154,6 +157,12 @@ func (p *play) playDay(rng *rand.Rand, upTo func(time.Duration) time.Duration) {
 			p.crash()
 			time.Sleep(upTo(2 * time.Minute))
 			p.start()
+		case 3:
+			for _, node := range p.halves {
+				p.w.SetHalf(node, false)
+				time.Sleep(upTo(time.Minute))
+				p.w.SetHalf(node, true)
+			}
 		case 2:
 			p.stop()
 			time.Sleep(upTo(10 * time.Second))

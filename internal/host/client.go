@@ -139,21 +139,21 @@ func (c *Client) call(ctx context.Context, bound time.Duration, method, path str
 	}
 	defer resp.Body.Close()
 	if got := resp.Header.Get(contractHeader); got != strconv.Itoa(Contract) {
-		return fmt.Errorf("%w: %q, this dayfly speaks %d", ErrContract, got, Contract)
+		return lost(method, fmt.Errorf("%w: %q, this dayfly speaks %d", ErrContract, got, Contract))
 	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
 		return lost(method, err)
 	case len(text) > maxAnswer:
-		return fmt.Errorf("answer is longer than %d bytes", maxAnswer)
+		return lost(method, fmt.Errorf("answer is longer than %d bytes", maxAnswer))
 	case resp.StatusCode != http.StatusOK:
 		return refused(resp.StatusCode, text)
 	case into == nil:
 		return nil
 	}
 	if err := json.Unmarshal(text, into); err != nil {
-		return fmt.Errorf("answer: %w", err)
+		return lost(method, fmt.Errorf("answer: %w", err))
 	}
 	return nil
 }
@@ -179,8 +179,8 @@ func request(ctx context.Context, method, url string, body any) (*http.Request, 
 	return req, nil
 }
 
-// lost is a request without an answer: a question changed nothing, and neither
-// did what found nobody to connect to.
+// lost is a request without an answer that means anything: a question changed
+// nothing, and neither did what found nobody to connect to.
 func lost(method string, err error) error {
 	var op *net.OpError
 	var untrusted *tls.CertificateVerificationError

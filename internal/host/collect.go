@@ -9,9 +9,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Bounds of what is collected of one boot.
@@ -144,10 +141,4 @@ func (s *Server) work(g *grip) (Work, error) {
 		w.Started, w.Completed = exists(g.run, jobDir+"/started"), exists(g.run, jobDir+"/completed")
 	}
 	return w, nil
-}
-
-// dead waits until a boot's first process is gone, but not long.
-func (g *grip) dead() {
-	fds := []unix.PollFd{{Fd: int32(g.init), Events: unix.POLLIN}}
-	_, _ = unix.Poll(fds, int((100 * time.Millisecond).Milliseconds()))
 }

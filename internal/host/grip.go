@@ -45,8 +45,16 @@ func (g *grip) close() {
 }
 
 // alive reports whether the boot's first process lives. A pidfd is of one
-// process for ever, whoever gets its number afterwards.
-func (g *grip) alive() bool { return unix.PidfdSendSignal(g.init, 0, nil, 0) == nil }
+// process for ever, whoever gets its number afterwards, and readable once that
+// has ended (pidfd_open(2)).
+func (g *grip) alive() bool { return !g.over(0) }
+
+// over waits a while for the boot's first process to end.
+func (g *grip) over(wait time.Duration) bool {
+	fds := []unix.PollFd{{Fd: int32(g.init), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, int(wait.Milliseconds()))
+	return n != 0 && !errors.Is(err, unix.EINTR)
+}
 
 // hold takes a grip on the boot of a container that runs now.
 func (s *Server) hold(id fleet.VMID, name string) (*grip, error) {

@@ -78,7 +78,7 @@ func (s *Server) letGo(g *grip) {
 func (s *Server) finish(sl *slot) {
 	g := sl.grip
 	sl.grip = nil
-	g.dead()
+	g.over(100 * time.Millisecond) // what it writes last is in then
 	e := s.evidence(g)
 	e.Over = true
 	g.close()

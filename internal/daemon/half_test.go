@@ -1,0 +1,213 @@
+package daemon_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/daemon"
+	"github.com/dayfly-ci/dayfly/internal/sim"
+	"github.com/dayfly-ci/dayfly/internal/sim/hub"
+)
+
+// halfStory is a story on a node with a root half.
+func halfStory(t *testing.T, cfg sim.Config, files string, tell func(*play)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlay(t, cfg, files)
+		p.halves = []string{"pve"}
+		p.start()
+		defer func() { p.stop() }()
+		time.Sleep(10 * time.Second)
+		tell(p)
+		p.check()
+		if t.Failed() {
+			t.Log(p.w.Summary())
+			t.Log(p.logs.String())
+		}
+	})
+}
+
+// timeline is what the journal tells of a job, by stage.
+func (p *play) timeline(id hub.JobID) (stages string, details map[string]string) {
+	p.t.Helper()
+	details = map[string]string{}
+	for _, e := range admin[daemon.JobDetail](p, http.MethodGet, fmt.Sprintf("/v1/jobs/%d", id)).Timeline {
+		stages += e.What + " "
+		details[e.What] += e.Detail
+	}
+	return stages, details
+}
+
+func TestRootHalfDeliversAndCollects(t *testing.T) {
+	halfStory(t, usual, spares(3, 1), func(p *play) {
+		if s := p.status(); s.Delivery != "host" || s.Nodes[0].Delivery != "host" {
+			p.t.Errorf("delivery is %q, nodes %+v", s.Delivery, s.Nodes)
+		}
+		id := p.job("acme/app", time.Minute)
+		p.until(3*time.Minute, "the job ends", p.over)
+		p.until(30*time.Second, "its container is gone", func() bool { return len(p.running()) == 0 })
+		p.succeeded(id)
+		stages, details := p.timeline(id)
+		for _, want := range []string{"started", "collected", "destroyed"} {
+			if !strings.Contains(stages, want) {
+				p.t.Errorf("the timeline has no %s: %s", want, stages)
+			}
+		}
+		if !strings.Contains(details["collected"], "its work was over") {
+			p.t.Errorf("collected: %s", details["collected"])
+		}
+		files, _ := filepath.Glob(filepath.Join(p.dir, "evidence", "*", "*"))
+		if len(files) != 2 {
+			p.t.Errorf("kept: %q", files)
+		}
+		for _, f := range files {
+			if info, err := os.Stat(f); err != nil || info.Mode().Perm() != 0o600 {
+				p.t.Errorf("%s: %v, %v", f, info.Mode(), err)
+			}
+		}
+	})
+}
+
+// TestStartAndMintRunAtOnce has each take two seconds.
+func TestStartAndMintRunAtOnce(t *testing.T) {
+	slow := usual
+	slow.PVE.Timing.Start = 2 * time.Second
+	slow.Hub.Timing.JIT = 2 * time.Second
+	wait := map[bool]time.Duration{}
+	for _, half := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPlay(t, slow, spares(2, 1))
+			if half {
+				p.halves = []string{"pve"}
+			}
+			p.start()
+			defer p.stop()
+			time.Sleep(20 * time.Second)
+			wait[half] = p.began(p.job("acme/app", time.Minute), time.Minute)
+			p.until(3*time.Minute, "the job ends", p.over)
+		})
+	}
+	if saved := wait[false] - wait[true]; saved < time.Second {
+		t.Errorf("%s with a root half, %s without: want a second less at least", wait[true], wait[false])
+	}
+}
+
+// TestExitIsToldNotLookedFor makes the listing useless while a job ends.
+func TestExitIsToldNotLookedFor(t *testing.T) {
+	halfStory(t, usual, one(1), func(p *play) {
+		id := p.job("acme/app", time.Minute)
+		p.began(id, time.Minute)
+		p.govern(func(r *http.Request) fate {
+			if calls("GET", "/lxc")(r) {
+				return hang
+			}
+			return arrive
+		})
+		p.until(2*time.Minute, "the job ends", p.over)
+		p.until(5*time.Second, "its container is gone", func() bool { return len(p.containers()) == 0 })
+		p.govern(nil)
+	})
+}
+
+// TestRootHalfThatIsAwayIsSaidAndCostsNothingElse takes it away and back.
+func TestRootHalfThatIsAwayIsSaidAndCostsNothingElse(t *testing.T) {
+	halfStory(t, usual, one(2), func(p *play) {
+		p.w.SetHalf("pve", false)
+		p.until(time.Minute, "it is told", func() bool {
+			tr, ok := p.troubled("root half")
+			return ok && strings.Contains(tr.Hint, "systemctl status dayfly-host") && p.status().Delivery == "env"
+		})
+		id := p.job("acme/app", 10*time.Second)
+		p.served(5 * time.Minute)
+		p.succeeded(id)
+		p.w.SetHalf("pve", true)
+		p.until(time.Minute, "it is well again", func() bool {
+			_, ok := p.troubled("root half")
+			return !ok && p.status().Delivery == "host"
+		})
+		id = p.job("acme/app", 10*time.Second)
+		p.began(id, time.Minute)
+		p.w.SetHalf("pve", false) // with a job at work
+		p.served(5 * time.Minute)
+		p.succeeded(id)
+	})
+}
+
+// TestRootHalfOfAnotherContractIsNotUsed speaks contract 2.
+func TestRootHalfOfAnotherContractIsNotUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlay(t, usual, one(2))
+		p.halves, p.contract = []string{"pve"}, "2"
+		p.start()
+		defer p.stop()
+		p.until(time.Minute, "it is told", func() bool {
+			tr, ok := p.troubled("speaks another contract")
+			return ok && strings.Contains(tr.Hint, "same release")
+		})
+		id := p.job("acme/app", 10*time.Second)
+		p.served(5 * time.Minute)
+		p.succeeded(id)
+	})
+}
+
+// TestUsedContainerIsNeverASpare loses the journal between the end of a job and
+// its clean-up: nothing but the manifest says that the container was used.
+func TestUsedContainerIsNeverASpare(t *testing.T) {
+	slow := usual
+	slow.PVE.Timing.Destroy = time.Hour
+	halfStory(t, usual, one(1), func(p *play) {
+		id := p.job("acme/app", 10*time.Second)
+		p.began(id, time.Minute)
+		p.crash()
+		p.until(time.Minute, "its container is down", func() bool { return len(p.running()) == 0 })
+		if len(p.containers()) != 1 {
+			p.t.Fatalf("containers: %v", p.containers())
+		}
+		p.loseJournal()
+		p.start()
+		second := p.job("acme/app", 10*time.Second)
+		p.served(10 * time.Minute)
+		p.succeeded(id, second)
+		if s := p.w.Summary(); s.Restarts != 0 {
+			p.t.Errorf("a used container was started again: %s", s)
+		}
+	})
+}
+
+// TestLeftoverIsRepaired has a clone's worker killed: what it leaves is in no
+// resource pool, and locked.
+func TestLeftoverIsRepaired(t *testing.T) {
+	slow := usual
+	slow.PVE.Timing.Clone = 20 * time.Second
+	halfStory(t, slow, one(1), func(p *play) {
+		id := p.job("acme/app", 10*time.Second)
+		p.until(time.Minute, "a clone begins", func() bool { return len(p.w.Proxmox.Tasks("pve")) > 0 })
+		time.Sleep(2 * time.Second)
+		for _, task := range p.w.Proxmox.Tasks("pve") {
+			p.w.Proxmox.KillWorker(task)
+		}
+		half := 0
+		for _, k := range p.w.Proxmox.Containers() {
+			if k.Lock == "create" {
+				half = k.VMID
+			}
+		}
+		if half == 0 {
+			p.t.Fatal("nothing is half-made")
+		}
+		p.until(5*time.Minute, "it is removed", func() bool { _, there := p.w.Proxmox.Container(half); return !there })
+		for _, k := range p.w.Proxmox.Containers() {
+			if k.Template() && k.Lock != "" {
+				p.w.Proxmox.Unlock(k.VMID)
+			}
+		}
+		p.served(20 * time.Minute)
+		p.succeeded(id)
+	})
+}

@@ -1,0 +1,148 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/github"
+	"github.com/dayfly-ci/dayfly/internal/host"
+	"github.com/dayfly-ci/dayfly/internal/journal"
+)
+
+// launch mints a JIT config, delivers it and starts the container. From the
+// mint on the runner is used up, whatever happens.
+func (d *Daemon) launch(ctx context.Context, r fleet.Runner, pool fleet.Pool) outcome {
+	ctx, cancel := context.WithTimeout(ctx, pool.Timeouts.Launch)
+	defer cancel()
+	if h := d.halves.on(r.Node); h != nil {
+		return d.launchByHost(ctx, h.client, r, pool)
+	}
+	return d.launchByEnv(ctx, r, pool)
+}
+
+// mint is a JIT config, or why there is none.
+type mint struct {
+	reg github.Registration
+	jit fleet.Secret
+	err error
+}
+
+func (d *Daemon) mint(ctx context.Context, r fleet.Runner, pool fleet.Pool) mint {
+	reg, jit, err := d.cfg.GitHub.JIT(ctx, r.Scope, r.Name, pool.Labels, pool.Group)
+	return mint{reg, jit, err}
+}
+
+// unsure reports whether there may be a registration although there is an error.
+func (m mint) unsure(ctx context.Context) bool {
+	return errors.Is(m.err, fleet.ErrUnknownOutcome) || errors.Is(m.err, fleet.ErrExists) || m.err != nil && ctx.Err() != nil
+}
+
+func (m mint) event(r fleet.Runner) journal.Event {
+	return event(r, journal.Minted, fmt.Sprintf("registration %d", m.reg.ID))
+}
+
+// done makes the runner one that has the registration.
+func (m mint) done(r *runner) { r.Registration, r.RegistrationID = fleet.Offline, m.reg.ID }
+
+// launchByEnv has Proxmox give the config to the container's init, so that it
+// must be there before the start.
+func (d *Daemon) launchByEnv(ctx context.Context, r fleet.Runner, pool fleet.Pool) outcome {
+	m := d.mint(ctx, r, pool)
+	switch {
+	case m.unsure(ctx):
+		return outcome{err: m.err, apply: spent("mint failed: " + m.err.Error()), hold: thePool}
+	case m.err != nil:
+		// Refused without effect: the container is as good as before.
+		return outcome{err: m.err, apply: undo(fleet.Launch), hold: thePool}
+	}
+	events := []journal.Event{m.event(r)}
+	r.RegistrationID = m.reg.ID
+	give := func(r *runner) { m.done(r); spent("launch failed")(r) }
+	if err := d.cfg.Proxmox.DeliverEnv(ctx, r.Node, r.VMID, host.JITVariable, m.jit, variables(facts(r))...); err != nil {
+		return outcome{err: err, events: events, apply: give, hold: theNode}
+	}
+	d.metrics.issued()
+	err := d.cfg.Proxmox.Start(ctx, r.Node, r.VMID)
+	if err != nil && !errors.Is(err, fleet.ErrUnknownOutcome) {
+		return outcome{err: err, events: events, apply: give, hold: theNode}
+	}
+	// With an unknown outcome it may well run: the deadline to register decides.
+	return outcome{events: append(events, event(r, journal.Started, "")), apply: started(m)}
+}
+
+func started(m mint) func(*runner) {
+	return func(r *runner) {
+		m.done(r)
+		r.Started, r.Container = time.Now(), fleet.Running
+	}
+}
+
+// launchByHost starts the container and mints the config at once, and has the
+// root half bring the one into the other.
+func (d *Daemon) launchByHost(ctx context.Context, c *host.Client, r fleet.Runner, pool fleet.Pool) outcome {
+	up := make(chan error, 1)
+	go func() { up <- d.bringUp(ctx, r) }()
+	m := d.mint(ctx, r, pool)
+	begun := <-up
+	ran := begun == nil || errors.Is(begun, errUnmarked)
+	runs := func(r *runner) {
+		if ran {
+			r.Started, r.Container = time.Now(), fleet.Running
+		}
+	}
+	if m.err != nil {
+		return outcome{err: m.err, apply: func(r *runner) { runs(r); spent("mint failed: " + m.err.Error())(r) }, hold: thePool}
+	}
+	events := []journal.Event{m.event(r)}
+	r.RegistrationID = m.reg.ID
+	give := func(r *runner) { m.done(r); runs(r); spent("launch failed")(r) }
+	if begun != nil {
+		return outcome{err: begun, events: events, apply: give, hold: theNode}
+	}
+	_, err := c.Inject(ctx, r.VMID, r.Name, m.jit, facts(r))
+	if err != nil && !errors.Is(err, fleet.ErrUnknownOutcome) {
+		return outcome{err: err, events: events, apply: give, hold: theNode}
+	}
+	return outcome{events: append(events, event(r, journal.Started, "config delivered by the root half")), apply: started(m)}
+}
+
+// bringUp starts a container unless it runs, and makes its manifest say that a
+// config may come: nothing else in its configuration would. A start whose
+// outcome is unknown is taken for one: the root half sees whether it runs.
+func (d *Daemon) bringUp(ctx context.Context, r fleet.Runner) error {
+	if r.Container != fleet.Running {
+		d.metrics.issued()
+		if err := d.cfg.Proxmox.Start(ctx, r.Node, r.VMID); err != nil && !errors.Is(err, fleet.ErrUnknownOutcome) {
+			return err
+		}
+	}
+	if err := d.cfg.Proxmox.MarkLaunched(ctx, r.Node, r.VMID); err != nil {
+		return fmt.Errorf("%w: %w", err, errUnmarked)
+	}
+	return nil
+}
+
+// errUnmarked says that a container runs, but must not get a config.
+var errUnmarked = errors.New("it runs, but gets no JIT config")
+
+// facts are what a job's log tells of where it runs.
+func facts(r fleet.Runner) map[string]string {
+	return map[string]string{
+		"DAYFLY_POOL": r.Pool, "DAYFLY_NODE": r.Node, "DAYFLY_TEMPLATE": r.Template.String(),
+		"DAYFLY_VMID": fmt.Sprint(r.VMID), "DAYFLY_RUNNER": r.Name,
+	}
+}
+
+// variables are facts as the environment has them.
+func variables(facts map[string]string) []string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(facts)) {
+		list = append(list, name+"="+facts[name])
+	}
+	return list
+}
