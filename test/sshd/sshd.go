@@ -23,7 +23,9 @@ type Server struct {
 	Env  []string // of every command; set before the first one
 	// Shell prepares a command, to be run elsewhere than on this machine; set
 	// before the first one.
-	Shell   func(command string) *exec.Cmd
+	Shell func(command string) *exec.Cmd
+	// Exec runs a command instead, and returns its exit code.
+	Exec    func(command string, in io.Reader, out, errs io.Writer) int
 	signer  ssh.Signer
 	conf    *ssh.ServerConfig
 	listen  net.Listener
@@ -162,7 +164,7 @@ func (s *Server) session(ch ssh.Channel, requests <-chan *ssh.Request) {
 	for r := range requests {
 		var exec struct{ Command string }
 		if r.Type != "exec" || ssh.Unmarshal(r.Payload, &exec) != nil {
-			_ = r.Reply(r.Type == "env", nil)
+			_ = r.Reply(r.Type == "env" || r.Type == "pty-req", nil) // there is no terminal, which few programs mind
 			continue
 		}
 		_ = r.Reply(true, nil)
@@ -184,6 +186,11 @@ func (s *Server) run(ch ssh.Channel, requests <-chan *ssh.Request, command strin
 	s.mu.Lock()
 	s.command = append(s.command, command)
 	s.mu.Unlock()
+	if s.Exec != nil {
+		status := s.Exec(command, ch, ch, ch.Stderr())
+		exited(ch, uint32(status))
+		return
+	}
 	cmd := s.shell(command)
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = ch, ch.Stderr(), time.Second
 	in, err := cmd.StdinPipe()
@@ -208,5 +215,9 @@ func (s *Server) run(ch ssh.Channel, requests <-chan *ssh.Request, command strin
 	if err != nil && cmd.ProcessState.ExitCode() < 0 {
 		status = 137
 	}
+	exited(ch, status)
+}
+
+func exited(ch ssh.Channel, status uint32) {
 	_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{status}))
 }
