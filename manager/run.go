@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 )
@@ -37,16 +36,8 @@ credentials; never from flags or the environment.`,
 	return cmd
 }
 
-// collectAt is how much garbage there may be, in percent of what is in use,
-// which is a few megabytes: at the usual 100 the daemon collects several times a
-// second while jobs come and go.
-const collectAt = 200
-
 // serve runs the daemon that the configuration at path describes.
 func (p *program) serve(ctx context.Context, path string) (err error) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectAt)
-	}
 	c, err := p.loadConfig(path)
 	if err != nil {
 		return err
