@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -141,7 +142,7 @@ const maxSecret = 64 << 10
 // gives the unit's user access by an ACL, whose mask shows as the group's bits
 // (exec-credential.c, write_credential).
 func readSecretFile(path string, private bool) (string, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // the open of a pipe waits for its other end
 	if err != nil {
 		return "", err
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -210,6 +211,23 @@ func TestSecretsOpenToOthersAreRefused(t *testing.T) {
 		if text, err := readSecretFile(path, false); text != "hush" || err != nil {
 			t.Errorf("mode %#o: a credential is refused: %v", mode, err)
 		}
+	}
+}
+
+func TestSecretThatIsAPipeIsRefusedAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { _, err := readSecretFile(path, true); done <- err }()
+	select {
+	case err := <-done:
+		if err == nil || !strings.Contains(err.Error(), "not a regular file") {
+			t.Errorf("got %v, want that it is no regular file", err)
+		}
+	case <-time.After(patience):
+		t.Error("it is waited for")
 	}
 }
 
