@@ -39,6 +39,7 @@ build {
 		t.Errorf("manifest (%v) is %s", err, manifest)
 	}
 	w.secretFree(out, string(manifest))
+	w.speaks("Using protobuf for communication with plugins")
 	if out, err := w.run("build", "."); err == nil || !strings.Contains(out, "exists already") {
 		t.Errorf("the same version again: %v\n%s", err, out)
 	}
@@ -46,7 +47,8 @@ build {
 	w.count(3, 0)
 }
 
-// secretFree looks for the token's secret in everything that a build writes.
+// secretFree looks for the token's secret, and for the key that is made for a
+// build, in everything that a build writes.
 func (w *world) secretFree(texts ...string) {
 	w.Helper()
 	_, secret, _ := strings.Cut(w.token, "=")
@@ -61,10 +63,46 @@ func (w *world) secretFree(texts ...string) {
 		}
 	}
 	for _, text := range texts {
-		if strings.Contains(text, secret) {
-			w.Errorf("the token's secret is in %.2000s", text)
+		for _, canary := range []string{secret, "PRIVATE KEY"} {
+			if i := strings.Index(text, canary); i >= 0 {
+				w.Errorf("%s is in %.2000s", canary, text[max(0, i-200):])
+			}
 		}
 	}
+}
+
+// speaks looks for a line in packer's log.
+func (w *world) speaks(line string) {
+	w.Helper()
+	if log, err := os.ReadFile(filepath.Join(w.dir, "packer.log")); err != nil || !bytes.Contains(log, []byte(line)) {
+		w.Errorf("packer's log has no %q (%v)", line, err)
+	}
+}
+
+// One source for each node is what unshared storage takes: Proxmox clones a
+// container to another node on shared storage only.
+func TestOneVersionOnNodesThatShareNoStorage(t *testing.T) {
+	w := newWorld(t, pve.Config{Nodes: []string{"pve", "two"}})
+	first := strings.Replace(w.source("one", `communicator = "none"`), `template_family  = "one"`, `template_family  = "debian"`, 1)
+	second := strings.NewReplacer(`"dayfly-lxc" "one"`, `"dayfly-lxc" "two"`, `node        = "pve"`, `node        = "two"`).Replace(first)
+	both := `build { sources = ["source.dayfly-lxc.one", "source.dayfly-lxc.two"] }`
+	w.write(strings.Replace(first, "template_commit ", "nodes = [\"pve\", \"two\"]\n  template_commit ", 1), `build { sources = ["source.dayfly-lxc.one"] }`)
+	if out, err := w.run("build", "."); err == nil || !strings.Contains(out, "nodes: storage "+pve.LabStorage+" is not shared") || !strings.Contains(out, "one source for each node") {
+		t.Errorf("both nodes by one source: %v\n%s", err, out)
+	}
+	w.count(0, 0)
+	w.write(first, second, both)
+	out := w.must("build", ".")
+	w.count(2, 0)
+	for _, want := range []string{"on node pve", "on node two"} {
+		if !strings.Contains(out, "template debian@1.0.0-1 is ") || !strings.Contains(out, want) {
+			t.Errorf("output has no template %s:\n%s", want, out)
+		}
+	}
+	if out, err := w.run("build", "."); err == nil || strings.Count(out, "exists already") < 2 {
+		t.Errorf("the same version again: %v\n%s", err, out)
+	}
+	w.count(2, 0)
 }
 
 func TestGob(t *testing.T) {

@@ -141,7 +141,8 @@ type Config struct {
 	// clones one template at a time; jobs that start together need copies.
 	Replicas int `mapstructure:"replicas"`
 	// Nodes that get the template (default: `node` alone). The others need
-	// the storage to be shared.
+	// the storage to be shared: Proxmox clones to another node on no other.
+	// Without, give one source for each node; they are built at the same time.
 	Nodes []string `mapstructure:"nodes"`
 	// Make the container fit to be cloned: empty machine-id, no SSH host
 	// keys, no package lists, no logs (default true).
