@@ -63,7 +63,7 @@ func (d *Daemon) deregister(ctx context.Context, a fleet.Action, r fleet.Runner)
 		}}
 	}
 	id := r.RegistrationID
-	if id == 0 {
+	if id == 0 || inVain(r) {
 		reg, found, err := d.cfg.GitHub.Find(ctx, r.Scope, r.Name)
 		if err != nil {
 			return outcome{err: err}
@@ -90,7 +90,11 @@ func (d *Daemon) deregister(ctx context.Context, a fleet.Action, r fleet.Runner)
 			}
 		}}
 	}
-	return outcome{apply: deregistered(a), events: []journal.Event{event(r, journal.Deregistered, a.Reason)}}
+	gone := deregistered(a)
+	if inVain(r) {
+		gone = func(r *runner) { deregistered(a)(r); d.faulted(r, "it listened, and ended without a job") }
+	}
+	return outcome{apply: gone, events: []journal.Event{event(r, journal.Deregistered, a.Reason)}}
 }
 
 func deregistered(a fleet.Action) func(*runner) {

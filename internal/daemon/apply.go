@@ -81,7 +81,7 @@ func (d *Daemon) contained(r *runner, c proxmox.Container) {
 	if r.Cloned.IsZero() {
 		r.Cloned = now
 	}
-	if c.Launched && r.Launched.IsZero() {
+	if c.Launched && r.Launched.IsZero() && r.Smoked.IsZero() {
 		r.Launched = now
 	}
 	switch {

@@ -203,9 +203,14 @@ func (d *Daemon) pass(ctx context.Context) time.Time {
 	s := &d.state
 	now := time.Now()
 	d.bindJobs(now)
-	d.forget(now)
 	d.silent(now)
-	actions, next := fleet.Plan(s.desired, d.observed(), now)
+	o := d.observed()
+	wake := d.roll(o, now)
+	if n := len(s.runners); d.forget(now) < n {
+		o = d.observed()
+	}
+	o.Rollouts = s.rollouts
+	actions, next := fleet.Plan(s.desired, o, now)
 	for _, a := range actions {
 		d.start(ctx, a, now)
 	}
@@ -213,6 +218,9 @@ func (d *Daemon) pass(ctx context.Context) time.Time {
 	d.askOrigins(ctx, now)
 	d.pace(s)
 	d.paceHalves(s)
+	if next.IsZero() || !wake.IsZero() && wake.Before(next) {
+		return wake
+	}
 	return next
 }
 

@@ -44,8 +44,11 @@ func (d *Daemon) prepare(a *fleet.Action, now time.Time) (*runner, fleet.Pool, e
 		if r == nil {
 			return nil, pool, fmt.Errorf("start %s: no such runner", a)
 		}
-		if a.Kind == fleet.Launch {
+		switch a.Kind {
+		case fleet.Launch:
 			r.Launched = now
+		case fleet.Smoke:
+			r.Smoked = now
 		}
 		return r, pool, nil
 	}
@@ -130,6 +133,8 @@ func (d *Daemon) execute(ctx context.Context, a fleet.Action, r fleet.Runner, po
 		out = d.clone(ctx, r, pool)
 	case fleet.Launch:
 		out = d.launch(ctx, r, pool)
+	case fleet.Smoke:
+		out = d.smoke(ctx, r, pool)
 	case fleet.Deregister:
 		out = d.deregister(ctx, a, r)
 	case fleet.Destroy:
@@ -156,6 +161,8 @@ func undo(k fleet.Kind) func(*runner) {
 			r.Spent, r.Cause = time.Now(), "its clone never began"
 		case fleet.Launch:
 			r.Launched = time.Time{}
+		case fleet.Smoke:
+			r.Smoked = time.Time{}
 		}
 	}
 }
@@ -182,6 +189,9 @@ func (d *Daemon) finish(a fleet.Action, intent int64, out outcome) {
 		}
 		if out.apply != nil {
 			out.apply(r)
+		}
+		if out.hold == theNode && own(out.err) {
+			d.faulted(r, fmt.Sprintf("%s failed: %v", a.Kind, out.err))
 		}
 		switch {
 		case out.hold != nobody:

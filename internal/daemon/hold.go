@@ -19,6 +19,7 @@ import (
 type subject struct {
 	kind  fleet.Kind
 	pool  string
+	ref   fleet.Ref // the template version whose runners do not come up
 	node  string
 	scope fleet.Scope
 }
@@ -69,7 +70,7 @@ func (d *Daemon) failed(key subject, err error) {
 	if until.IsZero() {
 		until = now.Add(retry.Delay(h.failures, seed(key)))
 	}
-	h.Hold = fleet.Hold{Kind: key.kind, Pool: key.pool, Node: key.node, Scope: key.scope, Until: until, Reason: err.Error()}
+	h.Hold = fleet.Hold{Kind: key.kind, Pool: key.pool, Ref: key.ref, Node: key.node, Scope: key.scope, Until: until, Reason: err.Error()}
 	h.hint, h.outage, h.denied = hint(err), outage(err, side), errors.Is(err, fleet.ErrDenied)
 	s.holds[key] = h
 }
@@ -81,7 +82,11 @@ func (d *Daemon) succeeded(key subject) { delete(d.state.holds, key) }
 // the plan looks for others in their place: those of another pool are better.
 func (d *Daemon) silent(now time.Time) {
 	for _, r := range d.state.inOrder() {
-		if r.Started.IsZero() || r.Phase() != fleet.Launching {
+		phase := r.Phase()
+		if phase == fleet.Proving {
+			d.unproven(r, now)
+		}
+		if r.Started.IsZero() || phase != fleet.Launching {
 			continue
 		}
 		p, ok := d.state.pool(r.Pool)
@@ -98,11 +103,17 @@ func (d *Daemon) dud(r *runner, why string) {
 		return
 	}
 	r.dud = true
-	d.failed(subject{kind: fleet.Launch, pool: r.Pool}, fmt.Errorf("runner %s: %s", r.Name, why))
+	d.faulted(r, why)
+	if !r.Smoked.IsZero() {
+		return // no job waits for it
+	}
+	d.failed(subject{kind: fleet.Launch, pool: r.Pool, ref: r.Template}, fmt.Errorf("runner %s: %s", r.Name, why))
 }
 
 // listens ends the hold that a runner which listens proves wrong.
-func (d *Daemon) listens(r *runner) { d.succeeded(subject{kind: fleet.Launch, pool: r.Pool}) }
+func (d *Daemon) listens(r *runner) {
+	d.succeeded(subject{kind: fleet.Launch, pool: r.Pool, ref: r.Template})
+}
 
 // holdKept is how long failures are remembered and shown after the last one
 // if nothing is tried again, for want of demand.
@@ -172,12 +183,12 @@ func (s *state) forgetHolds(now time.Time) {
 }
 
 func (k subject) compare(o subject) int {
-	return cmp.Or(cmp.Compare(k.kind, o.kind), cmp.Compare(k.pool, o.pool), cmp.Compare(k.node, o.node), cmp.Compare(k.scope, o.scope))
+	return cmp.Or(cmp.Compare(k.kind, o.kind), cmp.Compare(k.pool, o.pool), cmp.Compare(k.ref.String(), o.ref.String()), cmp.Compare(k.node, o.node), cmp.Compare(k.scope, o.scope))
 }
 
 func seed(k subject) uint64 {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(k.kind.String() + "\x00" + k.pool + "\x00" + k.node + "\x00" + string(k.scope)))
+	_, _ = h.Write([]byte(k.kind.String() + "\x00" + k.pool + "\x00" + k.ref.String() + "\x00" + k.node + "\x00" + string(k.scope)))
 	return h.Sum64()
 }
 

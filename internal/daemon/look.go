@@ -169,7 +169,7 @@ func (r *round) set(intervals map[string]time.Duration) {
 
 // looks are the observations of a daemon.
 type looks struct {
-	pools, nodes, deliveries, health, leftovers, journal, prune *look
+	pools, nodes, deliveries, health, leftovers, journal, prune, versions *look
 
 	containers          *round // by node
 	registrations, jobs *round // by scope
@@ -183,6 +183,7 @@ func (l *looks) init(every Intervals) {
 	l.leftovers = newLook(every.Health)
 	l.journal = newLook(every.Prune)
 	l.prune = newLook(every.Prune)
+	l.versions = newLook(versionEvery)
 	l.containers = newRound(every.Containers)
 	l.registrations = newRound(every.Registrations)
 	l.jobs = newRound(every.Jobs)

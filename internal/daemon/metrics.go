@@ -22,6 +22,7 @@ type metrics struct {
 	failures   *prometheus.CounterVec
 	deliveries *prometheus.CounterVec
 	starts     prometheus.Counter
+	turns      *prometheus.CounterVec
 }
 
 func newMetrics(d *Daemon) *metrics {
@@ -41,7 +42,10 @@ func newMetrics(d *Daemon) *metrics {
 			Name: "dayfly_starts_total", Help: "Container starts issued for a runner.",
 		}),
 	}
-	m.registry.MustRegister(m.actions, m.failures, m.deliveries, m.starts, census{d},
+	m.turns = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "dayfly_rollout_turns_total", Help: "Changes of a pool's roll-out, by the stage it came to.",
+	}, []string{"pool", "stage"})
+	m.registry.MustRegister(m.turns, m.actions, m.failures, m.deliveries, m.starts, census{d},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

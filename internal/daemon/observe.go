@@ -18,6 +18,7 @@ func (d *Daemon) observe(ctx context.Context) {
 	start(d.looks.deliveries, d.lookAtDeliveries)
 	start(d.looks.health, d.lookAtHealth)
 	start(d.looks.leftovers, d.lookAtLeftovers)
+	start(d.looks.versions, d.lookAtVersions)
 	start(d.looks.journal, d.lookAtJournal)
 	start(d.looks.prune, func(ctx context.Context) error {
 		err := d.cfg.Journal.Prune(ctx)
@@ -132,6 +133,9 @@ func (d *Daemon) lookAtContainers(ctx context.Context, node string) error {
 		d.fine("node " + node)
 		d.listed(s, list)
 	})
+	if err == nil {
+		d.lookAtSmoke(ctx, node)
+	}
 	return err
 }
 

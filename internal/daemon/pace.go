@@ -64,6 +64,8 @@ func waitsFor(r *runner) (containers, registrations time.Duration) {
 	switch r.Phase() {
 	case fleet.Cloning:
 		return changeEvery, 0
+	case fleet.Proving:
+		return liveEvery, 0
 	case fleet.Launching:
 		return liveEvery, launchEvery
 	case fleet.Idle, fleet.Busy:

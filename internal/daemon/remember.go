@@ -33,6 +33,9 @@ func (d *Daemon) remember(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read VMIDs from the journal: %w", err)
 	}
+	if err := d.rememberRollouts(ctx); err != nil {
+		return err
+	}
 	return d.resume(ctx)
 }
 

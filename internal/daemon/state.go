@@ -28,6 +28,8 @@ type state struct {
 	cursor   fleet.VMID               // the VMID taken last
 	asked    map[run]asked            // of where jobs come from
 	holds    map[subject]hold
+	rollouts []fleet.Rollout
+	versions map[string]runnerVersion // of actions/runner, in templates
 	troubles map[string]trouble
 	checked  time.Time // when the last health check began
 	findings int       // health checks in a row after which something is not granted
@@ -51,7 +53,7 @@ func newState() state {
 		asked:   map[run]asked{},
 		runners: map[string]*runner{}, nodes: map[string]*node{},
 		evidence: map[fleet.Scope]fleet.Evidence{}, cooling: map[fleet.VMID]time.Time{},
-		holds: map[subject]hold{}, troubles: map[string]trouble{},
+		holds: map[subject]hold{}, troubles: map[string]trouble{}, versions: map[string]runnerVersion{},
 	}
 }
 
@@ -60,7 +62,7 @@ func newState() state {
 // are hundreds.
 func (d *Daemon) observed() fleet.Observed {
 	s := &d.state
-	o := fleet.Observed{Jobs: d.cfg.Journal.OpenJobs(), Evidence: s.evidence}
+	o := fleet.Observed{Jobs: d.cfg.Journal.OpenJobs(), Evidence: s.evidence, Rollouts: s.rollouts, Partial: len(s.nodes) == 0}
 	s.laid = s.laid[:0]
 	for _, r := range s.inOrder() {
 		s.laid = append(s.laid, r.Runner)
@@ -69,10 +71,12 @@ func (d *Daemon) observed() fleet.Observed {
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
 		n := s.nodes[name]
 		if n.listed.IsZero() {
+			o.Partial = o.Partial || n.up
 			continue // nobody knows what is on it
 		}
 		o.Nodes = append(o.Nodes, fleet.Node{Name: name, Online: n.observed()})
 		for _, t := range n.templates {
+			t.Outdated = s.outdated(t.Runner, time.Now())
 			t.Locked = t.Locked && !n.released[t.VMID].After(n.listed)
 			o.Templates = append(o.Templates, t)
 		}
@@ -146,8 +150,9 @@ func (d *Daemon) ended(r *runner, now time.Time) {
 	d.looks.containers.poke(r.Node)
 }
 
-// forget drops the runners of which nothing is left.
-func (d *Daemon) forget(now time.Time) {
+// forget drops the runners of which nothing is left, and returns how many there
+// are.
+func (d *Daemon) forget(now time.Time) int {
 	s := &d.state
 	for _, r := range s.inOrder() {
 		if !r.Forgettable(s.evidence[r.Scope]) {
@@ -169,6 +174,7 @@ func (d *Daemon) forget(now time.Time) {
 		d.later.Forget(r.Name, now)
 	}
 	s.forgetHolds(now)
+	return len(s.runners)
 }
 
 // doubtful reports whether something that no listing shows may be left on the

@@ -60,6 +60,7 @@ type play struct {
 	limits fleet.Limits
 	halves []string // nodes with a root half
 
+	runner   string // version in templates; empty: the usual one
 	contract string // that the root halves speak; empty: ours
 
 	rule atomic.Pointer[rule]         // for requests of the daemon
@@ -137,11 +138,12 @@ func (p *play) template(vmid int, version, ailment string) {
 
 // templateOf adds a template of a family on a node, the first one if empty.
 func (p *play) templateOf(family, node string, vmid int, version, ailment string) {
-	rootfs := map[string]string{sim.RootfsVersion: "2.335.1"}
+	runner := cmp.Or(p.runner, "2.335.1")
+	rootfs := map[string]string{sim.RootfsVersion: runner}
 	if ailment != "" {
 		rootfs[sim.RootfsAilment] = ailment
 	}
-	info := proxmox.TemplateInfo{Schema: 1, Family: family, Version: version, State: "ready", Runner: "2.335.1"}
+	info := proxmox.TemplateInfo{Schema: 1, Family: family, Version: version, State: "ready", Runner: runner}
 	p.w.Proxmox.AddTemplate(pve.Template{
 		Node: node, VMID: vmid, ResourcePool: pve.LabTemplates, Storage: pve.LabStorage, Rootfs: rootfs,
 		Config: map[string]string{

@@ -27,11 +27,13 @@ func (v *roll) count() {
 			{r.Listened, "listens", r, (*roll).listened}, {r.Passed, "passed", r, (*roll).proved},
 			{r.Took, "took", r, (*roll).took}, {r.Failed, "failed", r, (*roll).failed},
 		} {
-			key := r.Name + " " + h.what
-			if h.at.IsZero() || h.at.Before(mark) || h.at.After(v.m.now) || h.at.Equal(mark) && slices.Contains(seen, key) {
+			if h.at.IsZero() || h.at.Before(mark) || h.at.After(v.m.now) {
 				continue
 			}
-			v.add(h, key)
+			key := r.Name + " " + h.what
+			if !h.at.Equal(mark) || !slices.Contains(seen, key) {
+				v.add(h, key)
+			}
 		}
 	}
 }

@@ -1,0 +1,198 @@
+package daemon_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/sim"
+	"github.com/dayfly-ci/dayfly/internal/sim/hub"
+)
+
+// rolling is the pool of onePool with a roll-out in few and short stages.
+func rolling(more string) string {
+	return one(6, `rollout {
+    smoke = 1
+    bake  = "10m"
+    canary {
+      jobs           = 2
+      max_concurrent = 1
+    }
+    `+more+`
+  }`)
+}
+
+// rollout is how far the roll-out of the only pool is.
+func (p *play) rollout() fleet.Rollout {
+	p.t.Helper()
+	list, err := p.now.journal.Rollouts(context.Background())
+	if err != nil || len(list) != 1 {
+		p.t.Fatalf("roll-outs %v, %v; want one", list, err)
+	}
+	return list[0]
+}
+
+// comes waits until the roll-out is at a stage.
+func (p *play) comes(s fleet.Stage, limit time.Duration) {
+	p.t.Helper()
+	p.until(limit, "the roll-out is "+s.String(), func() bool { return p.rollout().Stage == s })
+}
+
+// serves queues jobs one after the other and waits for each; it returns how
+// long the longest waited.
+func (p *play) serves(jobs int) time.Duration {
+	p.t.Helper()
+	longest := time.Duration(0)
+	for range jobs {
+		id := p.job("acme/app", 20*time.Second)
+		longest = max(longest, p.began(id, 10*time.Minute))
+		p.until(5*time.Minute, "the job ends", p.over)
+		p.succeeded(id)
+	}
+	return longest
+}
+
+const next = "2.335.1-2"
+
+func TestNewVersionIsRolledOutInStages(t *testing.T) {
+	story(t, usual, rolling(""), func(p *play) {
+		p.template(9001, next, "")
+		p.comes(fleet.Canarying, 5*time.Minute)
+		if n := p.w.Summary().Smoked; n != 1 {
+			t.Errorf("%d smoke boots, want 1", n)
+		}
+		p.serves(2)
+		p.comes(fleet.Baking, time.Minute)
+		p.comes(fleet.Settled, 15*time.Minute)
+		if r := p.rollout(); r.Stable.Version != next || len(r.Bad) > 0 {
+			t.Errorf("stable is %s, bad %v; want %s", r.Stable, r.Bad, next)
+		}
+		p.gone(10 * time.Minute)
+	})
+}
+
+func TestBrokenTemplateNeverMeetsAJob(t *testing.T) {
+	for _, ailment := range []sim.Ailment{sim.BrokenDocker, sim.NeverRegisters, sim.CrashesAtBoot, sim.HangsAtBoot} {
+		t.Run(string(ailment), func(t *testing.T) {
+			story(t, usual, rolling(""), func(p *play) {
+				p.template(9001, next, string(ailment))
+				p.until(20*time.Minute, "the version is bad", func() bool { return len(p.rollout().Bad) == 1 })
+				p.comes(fleet.Settled, 5*time.Minute)
+				if longest := p.serves(3); longest > 30*time.Second {
+					t.Errorf("a job waited %s", longest)
+				}
+				if r := p.rollout(); r.Stable.Version == next || r.Trial.Jobs != 0 {
+					t.Errorf("%s is stable, %d jobs ran on the broken one", r.Stable, r.Trial.Jobs)
+				}
+				p.gone(10 * time.Minute)
+			})
+		})
+	}
+}
+
+// TestFailedCanaryCostsAJobOneBoot: what passes its smoke checks and serves no
+// job is found by the first jobs, and none of these waits longer than for one
+// boot and a runner of the stable version.
+func TestFailedCanaryCostsAJobOneBoot(t *testing.T) {
+	for _, ailment := range []sim.Ailment{sim.Mute, sim.ExitsEarly} {
+		t.Run(string(ailment), func(t *testing.T) {
+			story(t, usual, rolling(""), func(p *play) {
+				p.template(9001, next, string(ailment))
+				p.comes(fleet.Canarying, 5*time.Minute)
+				if longest := p.serves(6); longest > time.Minute+30*time.Second {
+					t.Errorf("a job waited %s", longest)
+				}
+				if ailment == sim.Mute && len(p.rollout().Bad) != 1 {
+					t.Errorf("the version is not bad: %+v", p.rollout())
+				}
+				p.gone(20 * time.Minute)
+			})
+		})
+	}
+}
+
+func TestRollOutSurvivesCrashes(t *testing.T) {
+	story(t, usual, rolling(""), func(p *play) {
+		p.template(9001, next, "")
+		for i := range 40 {
+			time.Sleep(time.Duration(3+i%5) * time.Second)
+			p.crash()
+			p.start()
+		}
+		p.comes(fleet.Canarying, 5*time.Minute)
+		p.serves(1)
+		p.crash()
+		p.start()
+		p.serves(1)
+		p.comes(fleet.Baking, 2*time.Minute)
+		p.crash()
+		p.start()
+		p.comes(fleet.Settled, 15*time.Minute)
+		if r := p.rollout(); r.Stable.Version != next {
+			t.Errorf("stable is %s, want %s", r.Stable, next)
+		}
+		p.gone(10 * time.Minute)
+	})
+}
+
+func TestBadVersionIsRememberedOverARestart(t *testing.T) {
+	story(t, usual, rolling(""), func(p *play) {
+		p.template(9001, next, string(sim.BrokenDocker))
+		p.until(20*time.Minute, "the version is bad", func() bool { return len(p.rollout().Bad) == 1 })
+		p.crash()
+		p.start()
+		time.Sleep(20 * time.Minute)
+		if r := p.rollout(); r.Stage != fleet.Settled || len(r.Bad) != 1 {
+			t.Errorf("after a restart the roll-out is %s, bad %v", r.Stage, r.Bad)
+		}
+		turns, err := p.now.journal.Turns(context.Background(), "linux", 0)
+		if err != nil || len(turns) < 4 {
+			t.Errorf("history %v, %v; want every stage", turns, err)
+		}
+	})
+}
+
+// TestVersionThatGitHubEndsIsNotRolledTo: its runners would register and never
+// get a job.
+func TestVersionThatGitHubEndsIsNotRolledTo(t *testing.T) {
+	story(t, usual, rolling(""), func(p *play) {
+		p.w.GitHub.SetVersions(hub.Versions{Ends: map[string]time.Time{"2.330.0": time.Now().Add(-time.Hour)}})
+		p.templateWith(9001, next, "", "2.330.0")
+		time.Sleep(10 * time.Minute)
+		r := p.rollout()
+		if r.Stage != fleet.Settled || r.Note == "" {
+			t.Errorf("the roll-out is %s, note %q", r.Stage, r.Note)
+		}
+		p.serves(1)
+		p.gone(10 * time.Minute)
+	})
+}
+
+func TestSlowVersionIsGivenUp(t *testing.T) {
+	cfg := usual
+	cfg.Guest.Connect = 3 * time.Second
+	story(t, cfg, one(6, `rollout {
+    smoke = 0
+    bake  = "10m"
+    canary {
+      jobs           = 5
+      max_concurrent = 1
+    }
+  }`), func(p *play) {
+		p.serves(6)
+		p.template(9001, next, string(sim.Slow))
+		p.comes(fleet.Canarying, 5*time.Minute)
+		p.serves(5)
+		if r := p.rollout(); len(r.Bad) != 1 {
+			t.Errorf("boots of %v, with the version before %v: not bad", r.Boots, r.Usual)
+		}
+		p.gone(10 * time.Minute)
+	})
+}
+
+func (p *play) templateWith(vmid int, version, ailment, runner string) {
+	p.runner = runner
+	p.template(vmid, version, ailment)
+	p.runner = ""
+}
