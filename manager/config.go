@@ -25,6 +25,7 @@ type config struct {
 	Proxmox proxmoxConfig `hcl:"proxmox,block"`
 	GitHub  githubConfig  `hcl:"github,block"`
 	Pools   poolsConfig   `hcl:"pools,block"`
+	Host    *hostConfig   `hcl:"host,block"`   // never nil after parseConfig; without Body if it was left out
 	Daemon  *daemonConfig `hcl:"daemon,block"` // never nil after parseConfig
 }
 
@@ -134,15 +135,18 @@ func readConfig(path string) (*config, *diagnostics, error) {
 func parseConfig(name string, src []byte) (*config, *diagnostics) {
 	file, list := hclsyntax.ParseConfig(src, name, hcl.InitialPos)
 	d := &diagnostics{list: list, files: map[string]*hcl.File{name: file}}
-	c := &config{Daemon: &daemonConfig{}}
+	c := &config{Daemon: &daemonConfig{}, Host: &hostConfig{}}
 	if list.HasErrors() {
 		return c, d // what follows from a syntax error is noise
 	}
-	c.Daemon = nil
+	c.Daemon, c.Host = nil, nil
 	d.add(gohcl.DecodeBody(file.Body, nil, c))
 	d.explainUnknown()
 	if c.Daemon == nil {
 		c.Daemon = &daemonConfig{}
+	}
+	if c.Host == nil {
+		c.Host = &hostConfig{}
 	}
 	c.check(d)
 	d.tidy()
@@ -158,7 +162,8 @@ func (c *config) defaults(dir string) {
 	d.StateDir = cmp.Or(d.StateDir, os.Getenv("STATE_DIRECTORY"), "/var/lib/dayfly")
 	d.AdminSocket = cmp.Or(d.AdminSocket, filepath.Join(cmp.Or(os.Getenv("RUNTIME_DIRECTORY"), "/run/dayfly"), "dayfly.sock"))
 	paths := []*string{&c.Proxmox.TokenFile, &c.Proxmox.CAFile, &c.GitHub.KeyFile, &c.GitHub.WebhookSecretFile,
-		&c.Pools.Dir, &d.StateDir, &d.AdminSocket}
+		&c.Pools.Dir, &d.StateDir, &d.AdminSocket, &c.Host.KeysFile}
+	c.Host.defaults()
 	if g := c.Pools.Git; g != nil {
 		paths = append(paths, &g.TokenFile, &g.SSHKeyFile, &g.KnownHostsFile, &g.CAFile)
 		if g.Verify != nil {

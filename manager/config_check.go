@@ -32,6 +32,9 @@ func (c *config) check(d *diagnostics) {
 	if c.Daemon.Body != nil {
 		c.Daemon.check(d)
 	}
+	if c.Host.Body != nil {
+		c.Host.check(d)
+	}
 }
 
 // poolID is Proxmox's format of a resource pool's name, nested ones included

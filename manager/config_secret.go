@@ -39,12 +39,20 @@ func (c *config) secrets() []secret {
 		{c.GitHub.Body, "key", c.GitHub.KeyFile, c.GitHub.KeyCredential, false, &c.GitHub.Key, nil, checkKey},
 		{c.GitHub.Body, "webhook_secret", c.GitHub.WebhookSecretFile, c.GitHub.WebhookSecretCredential, false, &c.GitHub.WebhookSecret, nil, checkText},
 	}
+	if c.Host.Body != nil {
+		all = append(all, c.hostSecret())
+	}
 	if g := c.Pools.Git; g != nil {
 		all = append(all,
 			secret{g.Body, "token", g.TokenFile, g.TokenCredential, true, &g.Token, nil, checkText},
 			secret{g.Body, "ssh_key", g.SSHKeyFile, g.SSHKeyCredential, true, &g.SSHKey, &g.SSHKeyPath, checkPEM})
 	}
 	return all
+}
+
+// hostSecret is the keys that nodes trust each other by.
+func (c *config) hostSecret() secret {
+	return secret{c.Host.Body, "keys", c.Host.KeysFile, c.Host.KeysCredential, true, &c.Host.Keys, nil, checkHostKeys}
 }
 
 // readSecrets reads all secrets and public files. credentials is the folder

@@ -84,11 +84,15 @@ func (c *config) assemble(j *journal.Journal, key fleet.Secret, log *slog.Logger
 	if err != nil {
 		return nil, nil, err
 	}
+	halves, err := c.Host.clients()
+	if err != nil {
+		return nil, nil, err
+	}
 	source, every := c.Pools.source(gh)
 	every.Jobs = c.GitHub.Every
 	d, err := daemon.New(daemon.Config{
-		Proxmox: px, GitHub: gh, Journal: j, Source: source, Key: key, Webhook: c.GitHub.WebhookSecret,
-		First: c.Proxmox.First, Last: c.Proxmox.Last, Every: every, Version: thisVersion().Version, Log: log,
+		Proxmox: px, GitHub: gh, Journal: j, Source: source, Hosts: halves, Key: key, Webhook: c.GitHub.WebhookSecret,
+		First: c.Proxmox.First, Last: c.Proxmox.Last, Every: every, Evidence: filepath.Join(c.Daemon.StateDir, "evidence"), Version: thisVersion().Version, Log: log,
 	})
 	return d, source, err
 }

@@ -7,10 +7,13 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/coreos/go-systemd/v22/unit"
+
+	"github.com/dayfly-ci/dayfly/internal/host"
 )
 
 // readUnit parses a unit: section and name → values.
@@ -99,7 +102,7 @@ func TestSocketIsTheListeningAddress(t *testing.T) {
 // example with the real ones.
 func TestExampleNamesEveryKey(t *testing.T) {
 	c, src := example(t)
-	for _, block := range []any{c.Proxmox, c.GitHub, c.Pools, *c.Pools.Git, *c.Daemon} {
+	for _, block := range []any{c.Proxmox, c.GitHub, c.Pools, *c.Pools.Git, *c.Daemon, *c.Host, hostNode{}} {
 		for field := range reflect.TypeOf(block).Fields() {
 			name, kind, _ := strings.Cut(field.Tag.Get("hcl"), ",")
 			if name != "" && kind != "block" && !regexp.MustCompile(`\b`+name+`\b`).MatchString(src) {
@@ -109,9 +112,10 @@ func TestExampleNamesEveryKey(t *testing.T) {
 	}
 	for name, got := range map[string]string{
 		"listen": c.Daemon.Listen, "admin_socket": c.Daemon.AdminSocket, "state_dir": c.Daemon.StateDir,
-		"log_level": strings.ToLower(c.Daemon.Level.String()),
+		"log_level": strings.ToLower(c.Daemon.Level.String()), "socket": c.Host.Socket, "user": c.Host.User,
+		"pve_dir": host.Node().PVE, "cgroup_dir": host.Node().Cgroup,
 	} {
-		if want := regexp.MustCompile(`# ` + name + ` *= "([^"]*)"`).FindStringSubmatch(src); want == nil || want[1] != got {
+		if want := regexp.MustCompile(`  # ` + name + ` *= "([^"]*)"`).FindStringSubmatch(src); want == nil || want[1] != got {
 			t.Errorf("the example says %s is %q, it is %q", name, want, got)
 		}
 	}
@@ -120,25 +124,52 @@ func TestExampleNamesEveryKey(t *testing.T) {
 	}
 }
 
+// TestRootHalfsUnitFitsItsProgram compares the unit and the socket with what
+// the program takes for granted.
+func TestRootHalfsUnitFitsItsProgram(t *testing.T) {
+	c, _ := example(t)
+	service, socket := readUnit(t, "dayfly-host.service"), readUnit(t, "dayfly-host.socket")
+	for name, got := range map[string][]string{
+		"/usr/bin/dayfly host": service["Service ExecStart"], "dayfly-host.socket": service["Unit Requires"],
+		c.Host.Socket: socket["Socket ListenStream"], c.Host.User: socket["Socket SocketGroup"], "0660": socket["Socket SocketMode"],
+		"instance.key:/var/lib/dayfly/instance.key":                              service["Service LoadCredential"],
+		"CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_SETUID CAP_SETGID CAP_NET_ADMIN": service["Service CapabilityBoundingSet"],
+	} {
+		if !slices.Equal(got, []string{name}) {
+			t.Errorf("got %q, want %q", got, name)
+		}
+	}
+	if cmd, _, err := (&program{}).command().Find([]string{"host"}); err != nil || cmd.Name() != "host" {
+		t.Error("there is no command host")
+	}
+}
+
 // TestUnitIsConfined asks systemd itself. The program it starts is swapped for
-// one that exists, or systemd would not load the unit.
+// one that exists, or systemd would not load the unit. The root half's exposure
+// is what its five capabilities, users and network cost.
 func TestUnitIsConfined(t *testing.T) {
+	for name, most := range map[string]int{"dayfly.service": 15, "dayfly-host.service": 45} {
+		t.Run(name, func(t *testing.T) { confined(t, name, most) })
+	}
+}
+
+func confined(t *testing.T, name string, most int) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		t.Skip("systemd-analyze is not installed: the unit's exposure is not measured")
 	}
-	src, err := os.ReadFile(filepath.Join("..", "scripts", "dayfly.service"))
+	src, err := os.ReadFile(filepath.Join("..", "scripts", name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "dayfly.service")
+	path := filepath.Join(t.TempDir(), name)
 	src = regexp.MustCompile(`/usr/bin/dayfly \w+`).ReplaceAll(src, []byte("/bin/true"))
 	if err := os.WriteFile(path, src, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(analyze, "security", "--offline=true", "--no-pager", "--threshold=15", path).CombinedOutput()
+	out, err := exec.Command(analyze, "security", "--offline=true", "--no-pager", "--threshold="+strconv.Itoa(most), path).CombinedOutput()
 	if err != nil {
-		t.Errorf("exposure is above 1.5: %v\n%s", err, out)
+		t.Errorf("exposure is above %d tenths: %v\n%s", most, err, out)
 	}
 	if !strings.Contains(string(out), "Overall exposure level") {
 		t.Errorf("no exposure level in\n%s", out)

@@ -66,3 +66,25 @@ daemon {
   # log_level    = "info" # debug, info, warn or error
   # log_format   = "json" # text on a terminal
 }
+
+# The root half on this node ("dayfly host", dayfly-host.service): JIT configs
+# reach containers that run, and ends and evidence are told. Without this block
+# it is used if its socket is there.
+host {
+  # socket = "/run/dayfly-host.sock"
+  # user   = "dayfly" # who may ask it, beside root
+  # name   = ""       # of this node, as Proxmox calls it; the host's name
+
+  # A root half on a node that the daemon is not on listens for it, and the
+  # daemon names each such node. "dayfly host keys" makes the keys of both sides.
+  # listen    = "" # "10.0.0.2:8485"
+  # keys_file = "" # or keys_credential
+  # node "pve2" {
+  #   address = "10.0.0.2:8485"
+  # }
+
+  # Where things are that Proxmox has in one place.
+  # pve_dir    = "/etc/pve"
+  # cgroup_dir = "/sys/fs/cgroup"
+  # pct        = ["/usr/sbin/pct"] # under systemd-run, outside of the root half's confinement
+}
