@@ -18,7 +18,7 @@ spare=(
 	systemd-udevd.service systemd-udev-trigger.service systemd-rfkill.socket
 	console-getty.service getty@.service container-getty@.service getty.target
 	systemd-ask-password-console.path systemd-ask-password-wall.path
-	systemd-networkd-wait-online.service NetworkManager-wait-online.service
+	systemd-networkd-wait-online.service systemd-networkd-persistent-storage.service systemd-network-generator.service NetworkManager-wait-online.service
 	e2scrub_reap.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer
 	fstrim.timer man-db.timer systemd-tmpfiles-clean.timer motd-news.timer apparmor.service
 )
@@ -58,16 +58,19 @@ shorten() {
 
 guest() {
 	local name
-	for name in take-env begin ended job-started.sh job-completed.sh; do
+	for name in take-env begin ended smoke job-started.sh job-completed.sh; do
 		put "/usr/lib/dayfly/$name" 0755 <"$here/files/$name"
 	done
-	for name in dayfly-env.service dayfly-runner.path; do
+	put /etc/systemd/system-generators/dayfly-network-generator 0755 <"$here/files/network-generator"
+	for name in dayfly-env.service dayfly-runner.path dayfly-smoke.service; do
 		put "/etc/systemd/system/$name" 0644 <"$here/files/$name"
 	done
 	sed -e "s/@USER@/$user/g" -e "s/@LIFETIME@/${DAYFLY_LIFETIME:-86400}/g" "$here/files/dayfly-runner.service" |
 		put /etc/systemd/system/dayfly-runner.service 0644
+	put /etc/systemd/system/system.slice.d/dayfly.conf 0644 <"$here/files/slice.conf"
+	put /etc/systemd/journald.conf.d/dayfly.conf 0644 <"$here/files/journald.conf"
 	install -d -m 0755 -o root -g root /var/lib/dayfly
-	rm -f /var/lib/dayfly/started /var/lib/dayfly/exit.json # of a bake that began from a used container
+	rm -rf /var/lib/dayfly/* # of a bake that began from a used container
 }
 
 guest

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dayfly-ci/dayfly/test/root"
 )
@@ -184,7 +185,7 @@ func TestContainerRunsOnce(t *testing.T) {
 		t.Errorf("without a config: %d, %q", code, out)
 	}
 	write(t, dir+"/run/jit")
-	if out, code := sh(t, dir, "begin"); code != 0 {
+	if out, code := sh(t, dir, "begin", "DAYFLY_TRIES=0"); code != 0 {
 		t.Errorf("first start: %d, %q", code, out)
 	}
 	if out, code := sh(t, dir, "begin"); code == 0 || out != "this container has run already\n" {
@@ -192,6 +193,104 @@ func TestContainerRunsOnce(t *testing.T) {
 	}
 	if _, err := os.Stat(dir + "/run/jit"); err == nil {
 		t.Error("a config that must not be used is still there")
+	}
+}
+
+// network runs the generator on a file of Proxmox's and returns what networkd
+// is told.
+func network(t *testing.T, interfaces string) (network string, ifupdown bool) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/interfaces", []byte(interfaces), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "files/network-generator", dir+"/normal", dir+"/early", dir+"/late")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "DAYFLY_INTERFACES=" + dir + "/interfaces", "DAYFLY_NETWORKS=" + dir + "/networks"}
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Fatalf("%v: %s", err, out)
+	}
+	_, err := os.Lstat(dir + "/early/sysinit.target.wants/systemd-networkd.service")
+	files, _ := filepath.Glob(dir + "/networks/*")
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		network += filepath.Base(f) + "\n" + string(text)
+	}
+	return network, err != nil
+}
+
+func TestNetworkIsWhatProxmoxWrote(t *testing.T) {
+	const lo = "auto lo\niface lo inet loopback\niface lo inet6 loopback\n\nauto eth0\n"
+	for name, c := range map[string]struct {
+		text string
+		has  []string
+	}{
+		"dhcp":      {lo + "iface eth0 inet dhcp\n", []string{"10-eth0.network", "DHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n", "RapidCommit=yes"}},
+		"static":    {lo + "iface eth0 inet static\n\taddress 10.0.0.7/24\n# --- BEGIN PVE ---\n\tgateway 10.0.0.1\n", []string{"Address=10.0.0.7/24\nGateway=10.0.0.1\n", "LinkLocalAddressing=no"}},
+		"both":      {lo + "iface eth0 inet dhcp\n\niface eth0 inet6 auto\n", []string{"DHCP=ipv4\nIPv6AcceptRA=yes\n"}},
+		"dhcp both": {lo + "iface eth0 inet dhcp\niface eth0 inet6 dhcp\n", []string{"DHCP=yes\nIPv6AcceptRA=yes\n"}},
+		"static v6": {lo + "iface eth0 inet manual\niface eth0 inet6 static\n\taddress fd00::7/64\n", []string{"Address=fd00::7/64\n", "IPv6AcceptRA=no"}},
+		"two":       {lo + "iface eth0 inet dhcp\nauto eth1\niface eth1 inet static\n\taddress 10.1.0.2/24\n", []string{"10-eth0.network", "10-eth1.network\n[Match]\nName=eth1\n"}},
+	} {
+		got, ifupdown := network(t, c.text)
+		for _, want := range c.has {
+			if !strings.Contains(got, want) || ifupdown {
+				t.Errorf("%s: ifupdown %v, got\n%swant %q", name, ifupdown, got, want)
+			}
+		}
+	}
+	for name, text := range map[string]string{
+		"bridge": lo + "iface eth0 inet dhcp\n\tbridge_ports none\n", "hook": lo + "iface eth0 inet static\n\taddress 10.0.0.7/24\n\tpost-up ip route add default via 10.1.1.1\n",
+		"method": lo + "iface eth0 inet ppp\n",
+	} {
+		if got, ifupdown := network(t, text); got != "" || !ifupdown {
+			t.Errorf("%s: ifupdown %v, got %s", name, ifupdown, got)
+		}
+	}
+}
+
+func TestRunnerWaitsForARoute(t *testing.T) {
+	const head = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+	const none = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo\n"
+	for name, c := range map[string]struct {
+		route, route6 string
+		there         bool
+	}{
+		"nothing":   {head, none, false},
+		"link only": {head + "eth0\t00004D0A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n", none, false},
+		"IPv4":      {head + "eth0\t00000000\t01004D0A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n", none, true},
+		"IPv6":      {head, none + strings.ReplaceAll(none, "      lo", "    eth0"), true},
+	} {
+		dir := t.TempDir()
+		write(t, dir+"/run/jit")
+		for file, text := range map[string]string{"route": c.route, "ipv6_route": c.route6} {
+			if err := os.WriteFile(dir+"/"+file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began := time.Now()
+		if out, code := sh(t, dir, "begin", "DAYFLY_PROC="+dir, "DAYFLY_TRIES=25", "DAYFLY_SETUP_INFO="+dir+"/none"); code != 0 {
+			t.Fatalf("%s: %d, %s", name, code, out)
+		}
+		if waited := time.Since(began) >= 500*time.Millisecond; waited == c.there {
+			t.Errorf("%s: it took %s", name, time.Since(began))
+		}
+	}
+}
+
+func TestJobsLogTellsWhereItRuns(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/run/jit")
+	info := dir + "/info"
+	if err := os.WriteFile(info, []byte(`[{"group":"dayfly template","detail":"Template: x@1"}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, code := sh(t, dir, "begin", "DAYFLY_SETUP_INFO="+info, "DAYFLY_TRIES=0", "DAYFLY_POOL=linux", "DAYFLY_NODE=pve1", "DAYFLY_VMID=20001", "DAYFLY_TEMPLATE=x@1")
+	got, err := os.ReadFile(info)
+	if code != 0 || err != nil || !strings.Contains(string(got), `Pool: linux\nTemplate: x@1\nNode: pve1\nContainer: 20001 `) || !strings.Contains(string(got), "dayfly template") {
+		t.Errorf("got %d, %s, %s, %v", code, out, got, err)
 	}
 }
 
@@ -235,8 +334,8 @@ func TestHooksLeaveEvidence(t *testing.T) {
 func TestStorageDriverIsChosenByMounts(t *testing.T) {
 	r := guestRoot(t)
 	r.Must("mkdir -p /srv/memory && mount -t tmpfs memory /srv/memory && mkdir -p /srv/overlay")
-	// Whether this machine has /dev/fuse must not matter.
-	r.Must("rm -f /stub/fuse-overlayfs; mount -t tmpfs empty /dev; mknod /dev/null c 1 3")
+	// What this machine has of fuse must not matter.
+	r.Must("rm -f /usr/bin/fuse-overlayfs; mount -t tmpfs empty /dev; mknod /dev/null c 1 3")
 	for name, c := range map[string]struct {
 		command, want string
 		code          int
@@ -265,7 +364,7 @@ func TestStorageDriverIsChosenByMounts(t *testing.T) {
 
 func TestCloneOnOtherStorageGetsAnotherDriver(t *testing.T) {
 	r := guestRoot(t)
-	r.Must("mkdir -p /srv/memory /srv/overlay && mount -t tmpfs memory /srv/memory")
+	r.Must("rm -f /usr/bin/fuse-overlayfs; mkdir -p /srv/memory /srv/overlay && mount -t tmpfs memory /srv/memory")
 	config := func(driver, data string) string {
 		return `{"storage-driver":"` + driver + `","data-root":"` + data + `","log-driver":"json-file"}`
 	}

@@ -288,15 +288,26 @@ func (h *Hub) JITMinted() int {
 	return len(h.registrations)
 }
 
+// Mint registers a runner and returns its JIT config, with no request made.
+func (h *Hub) Mint(scope Scope, name string, labels ...string) string {
+	h.enter()
+	defer h.leave()
+	return h.enrol(scope, name, labels).config
+}
+
 // AddOffline registers a runner that is not ours and never connects, as a
 // person's forgotten machine.
 func (h *Hub) AddOffline(scope Scope, name string, labels ...string) RunnerID {
 	h.enter()
 	defer h.leave()
+	return h.enrol(scope, name, labels).id
+}
+
+func (h *Hub) enrol(scope Scope, name string, labels []string) *registration {
 	c := &call{repo: h.repository(string(scope)), org: h.account(string(scope))}
 	owner := c.org
 	if c.repo != nil {
 		owner = c.repo.owner
 	}
-	return h.register(c, name, owner.group(defaultGroup), labels, "").id
+	return h.register(c, name, owner.group(defaultGroup), labels, "")
 }

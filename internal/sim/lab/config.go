@@ -13,10 +13,7 @@ import (
 )
 
 // config is a container's LXC configuration.
-type config struct {
-	lines []string
-	ports []string // its devices on the sandbox's side
-}
+type config struct{ lines []string }
 
 func (c *config) set(key, format string, args ...any) {
 	c.lines = append(c.lines, key+" = "+fmt.Sprintf(format, args...))
@@ -38,11 +35,11 @@ func props(s string) map[string]string {
 
 // configure writes /var/lib/lxc/ID/config with the keys that Proxmox writes
 // (PVE::LXC, update_lxc_config).
-func (m *Machine) configure(l pve.Launch, rootfs, fifo string) (*config, error) {
+func (m *Machine) configure(l pve.Launch, rootfs, fifo string) error {
 	id := strconv.Itoa(l.VMID)
 	home := filepath.Join(lxcDir, id)
 	if err := os.MkdirAll(home, 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	c := new(config)
 	c.groups(id, l)
@@ -66,11 +63,11 @@ func (m *Machine) configure(l pve.Launch, rootfs, fifo string) (*config, error) 
 	}
 	hook := filepath.Join(home, "started")
 	if err := os.WriteFile(hook, []byte("#!/bin/sh\necho \"$LXC_PID\" >'"+fifo+"'\n"), 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	c.set("lxc.hook.start-host", "%s", hook)
 	if err := c.networks(l); err != nil {
-		return nil, err
+		return err
 	}
 	rules := "2\nblacklist\n[all]\nkexec_load errno 1\nopen_by_handle_at errno 1\ninit_module errno 1\nfinit_module errno 1\ndelete_module errno 1\n" +
 		"ioctl errno 1 [1,0x9400,SCMP_CMP_MASKED_EQ,0xff00]\nsocket errno 97 [0,38,SCMP_CMP_EQ]\n"
@@ -78,10 +75,10 @@ func (m *Machine) configure(l pve.Launch, rootfs, fifo string) (*config, error) 
 		rules += "keyctl errno 38\n"
 	}
 	if err := os.WriteFile(filepath.Join(home, "rules.seccomp"), []byte(rules), 0o644); err != nil {
-		return nil, err
+		return err
 	}
 	text := strings.Join(c.lines, "\n") + "\n"
-	return c, os.WriteFile(filepath.Join(home, "config"), []byte(text), 0o644)
+	return os.WriteFile(filepath.Join(home, "config"), []byte(text), 0o644)
 }
 
 func (c *config) groups(id string, l pve.Launch) {
@@ -154,7 +151,6 @@ func (c *config) networks(l pve.Launch) error {
 			return err
 		}
 		port := "veth" + strconv.Itoa(l.VMID) + "i" + n
-		c.ports = append(c.ports, port)
 		c.set("lxc.net."+n+".type", "veth")
 		c.set("lxc.net."+n+".link", "%s", bridge)
 		c.set("lxc.net."+n+".veth.pair", "%s", port)

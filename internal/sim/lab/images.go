@@ -39,7 +39,7 @@ Acquire::Check-Valid-Until "false";
 func Debian() (string, error) {
 	sum := sha256.Sum256([]byte(release + strings.Join(basePackages, " ") + aptSettings))
 	name := release + "-" + hex.EncodeToString(sum[:6]) + ".tar"
-	return cached(name, func(to string) error {
+	return Cached(name, func(to string) error {
 		if _, err := exec.LookPath("mmdebstrap"); err != nil {
 			return fmt.Errorf("lab: skipped: needs programs (apt-get install mmdebstrap)")
 		}
@@ -56,7 +56,7 @@ func Debian() (string, error) {
 // Busybox is the path of a base image that has nothing but busybox: it boots
 // in no time.
 func Busybox() (string, error) {
-	return cached("busybox-1.tar", func(to string) error {
+	return Cached("busybox-1.tar", func(to string) error {
 		root, err := os.MkdirTemp("", "busybox")
 		if err != nil {
 			return err
@@ -71,9 +71,9 @@ tar -cf "$2" --owner=0 --group=0 .`
 	})
 }
 
-// cached makes a file in the cache, unless it is there. One process makes it
+// Cached makes a file in the cache, unless it is there. One process makes it
 // and others wait.
-func cached(name string, make func(to string) error) (string, error) {
+func Cached(name string, make func(to string) error) (string, error) {
 	dir, err := CacheDir()
 	if err != nil {
 		return "", err
@@ -93,7 +93,7 @@ func cached(name string, make func(to string) error) (string, error) {
 	part := path + ".part"
 	defer os.Remove(part)
 	if err := make(part); err != nil {
-		return "", fmt.Errorf("make base image %s: %w", name, err)
+		return "", fmt.Errorf("make %s: %w", name, err)
 	}
 	return path, os.Rename(part, path)
 }
@@ -110,4 +110,21 @@ func Archive(file, name string) error {
 		return nil
 	}
 	return err
+}
+
+// Export writes what is in a volume to an archive, as a base image to start
+// from later.
+func Export(rootfs, to string) error {
+	f, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	cmd := exec.Command("lxc-usernsexec", "-m", idMap("b"), "--", "tar", "--numeric-owner", "-C", rootfs, "-cpf", "-", "--exclude=./dev/*", ".")
+	var said strings.Builder
+	cmd.Stdout, cmd.Stderr = f, &said
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("export %s: %w: %s", rootfs, err, said.String())
+	}
+	return nil
 }

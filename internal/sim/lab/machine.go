@@ -35,7 +35,8 @@ type container struct {
 	start *exec.Cmd // lxc-start, in the foreground, as in Proxmox's unit
 	init  int       // pid of its init, in the sandbox
 	ended chan struct{}
-	ports []string
+
+	options map[string]string
 }
 
 // Ids of a container are those of the machine from here on.
@@ -65,11 +66,13 @@ func (m *Machine) Start(l pve.Launch) (<-chan struct{}, error) {
 		return nil, err
 	}
 	defer told.Close()
-	conf, err := m.configure(l, dir(rootfs), fifo)
-	if err != nil {
+	if err := m.configure(l, dir(rootfs), fifo); err != nil {
 		return nil, fmt.Errorf("configure container %s: %w", id, err)
 	}
-	c := &container{vmid: l.VMID, ended: make(chan struct{}), ports: conf.ports}
+	if err := m.filterUp(l.VMID, l.Options); err != nil {
+		return nil, err
+	}
+	c := &container{vmid: l.VMID, ended: make(chan struct{}), options: l.Options}
 	if c.start, err = lxcStart(id); err != nil {
 		return nil, err
 	}

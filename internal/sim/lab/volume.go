@@ -5,7 +5,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
 )
@@ -14,6 +16,14 @@ import (
 // sandbox's disk, unless a file system of another kind is mounted for it.
 func dir(v pve.Volume) string {
 	return filepath.Join("/mnt", v.Storage, strings.TrimSuffix(v.Name, ".raw"))
+}
+
+// Rootfs is where the root file system of a container is, by the option rootfs
+// of its configuration.
+func Rootfs(option string) string {
+	volume, _, _ := strings.Cut(option, ",")
+	storage, name, _ := strings.Cut(volume, ":")
+	return dir(pve.Volume{Storage: storage, Name: filepath.Base(name)})
 }
 
 // storageDir makes sure that a storage has a place.
@@ -43,8 +53,23 @@ func (m *Machine) Make(v pve.Volume) error {
 	if err := run("btrfs", "--quiet", "subvolume", "create", path); err != nil {
 		return err
 	}
+	if err := limit(path, v.Size); err != nil {
+		return err
+	}
 	return os.Chown(path, firstID, firstID)
 }
+
+// limit bounds what a subvolume adds to what it was cloned from, where the
+// kernel can.
+func limit(path string, size int64) error {
+	if size == 0 || !quotas() {
+		return nil
+	}
+	return run("btrfs", "--quiet", "qgroup", "limit", strconv.FormatInt(size, 10), path)
+}
+
+// quotas reports whether the disk counts what subvolumes use.
+var quotas = sync.OnceValue(func() bool { return run("btrfs", "--quiet", "quota", "enable", "--simple", diskDir) == nil })
 
 // onDisk reports whether a volume is a subvolume of the sandbox's disk.
 func onDisk(path string) bool {
@@ -77,7 +102,10 @@ func (m *Machine) Unpack(v pve.Volume, archive string) error {
 	if err := run("btrfs", "--quiet", "subvolume", "delete", to); err != nil {
 		return err
 	}
-	return run("btrfs", "--quiet", "subvolume", "snapshot", kept, to)
+	if err := run("btrfs", "--quiet", "subvolume", "snapshot", kept, to); err != nil {
+		return err
+	}
+	return limit(to, v.Size)
 }
 
 // unpack extracts an archive as root of a container. Its device nodes cannot
@@ -104,7 +132,10 @@ func (m *Machine) Link(base, v pve.Volume) error {
 	if !onDisk(dir(v)) {
 		return copyTree(dir(base), dir(v))
 	}
-	return run("btrfs", "--quiet", "subvolume", "snapshot", dir(base), dir(v))
+	if err := run("btrfs", "--quiet", "subvolume", "snapshot", dir(base), dir(v)); err != nil {
+		return err
+	}
+	return limit(dir(v), v.Size)
 }
 
 // Copy implements pve.Machine: the volume is there already, and empty.

@@ -1,0 +1,46 @@
+package lxc
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/dayfly-ci/dayfly/internal/sim/hub"
+)
+
+const dockerStep = `mkdir -p image && cp /bin/busybox image/
+tar -C image -c . | docker import - local/busybox
+docker run --rm --network none local/busybox /busybox echo hello from docker`
+
+// left are the files that a job's container leaves, and what is in them.
+func TestJobRunsOnARealBoot(t *testing.T) {
+	w := inLab(t)
+	g := w.clone(t, w.template(t))
+	j, log := g.runs("id; echo hello from bash; env | grep -c JITCONFIG || true", dockerStep, "sudo -n cat /proc/1/environ | tr '\\0' '\\n' | cut -c1-60")
+	if j.Conclusion != hub.Success || j.Runner != g.name {
+		t.Errorf("the job ended with %q on %q\n%s\n%s", j.Conclusion, j.Runner, log, g.log())
+	}
+	for _, want := range []string{
+		"##[group]dayfly template", "##[group]dayfly runner", "Container: " + g.name, "hello from bash", "hello from docker",
+		"uid=1001(runner)", "ACTIONS_RUNNER_INPUT_JITCONFIG=xxxx",
+	} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the job's log lacks %q:\n%s", want, log)
+		}
+	}
+	g.ended()
+	for file, want := range map[string]string{
+		"var/lib/dayfly/exit.json": `{"result":"success","code":"exited","status":"0","at":"2`, "var/lib/dayfly/started": "2",
+		"var/lib/dayfly/journal.txt":   "Job build completed with result: Succeeded",
+		"var/lib/dayfly/evidence/disk": "Filesystem", "var/lib/dayfly/evidence/limits": "cpu.stat: usage_usec",
+		"var/lib/dayfly/evidence/started": "2", "var/lib/dayfly/evidence/completed": "2",
+	} {
+		if got := g.read(file); !strings.Contains(got, want) {
+			t.Errorf("%s lacks %q: %s", file, want, got)
+		}
+	}
+	for _, gone := range []string{".credentials", ".credentials_rsaparams", ".runner"} {
+		if got := g.read("opt/actions-runner/" + gone); !strings.Contains(got, "no such file") {
+			t.Errorf("%s is still there", gone)
+		}
+	}
+}

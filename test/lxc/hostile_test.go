@@ -1,0 +1,300 @@
+package lxc
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/sim/hub"
+	"github.com/dayfly-ci/dayfly/internal/sim/lab"
+)
+
+// busybox is a container with nothing but busybox, for others to attack.
+func (w *world) busybox(t testing.TB, net0 string) *guest {
+	t.Helper()
+	g := &guest{TB: t, w: w, vmid: int(w.vmids.Add(1))}
+	g.name = fmt.Sprintf("b-%d", g.vmid)
+	err := w.task(http.MethodPost, "/nodes/"+lab.Host+"/lxc", map[string]string{
+		"vmid": fmt.Sprint(g.vmid), "ostemplate": "local:vztmpl/busybox_amd64.tar", "hostname": g.name, "rootfs": "local-zfs:1",
+		"unprivileged": "1", "memory": "128", "net0": net0,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.destroy)
+	return g
+}
+
+// listen serves connections on one of the node's addresses, and counts them.
+func listen(t testing.TB, address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = c.Close()
+		}
+	}()
+}
+
+// shield gives a container's net0 a static address and the firewall that the
+// documentation advises: its own addresses only, nothing in, and out to
+// anywhere but private networks, of which GitHub's place here is an exception.
+func (g *guest) shield(address string) {
+	g.Helper()
+	_, port, _ := net.SplitHostPort(g.w.broker)
+	g.set(map[string]string{"net0": "name=eth0,bridge=" + lab.Bridge + ",ip=" + address + "/24,gw=" + lab.Gateway + ",firewall=1"})
+	firewall := func(method, rest string, params map[string]string) {
+		if _, err := g.w.call(method, g.w.lxc(g.vmid, "/firewall"+rest), params); err != nil {
+			g.Fatal(err)
+		}
+	}
+	firewall(http.MethodPut, "/options", map[string]string{"enable": "1", "policy_in": "DROP", "policy_out": "ACCEPT", "macfilter": "1", "ipfilter": "1", "dhcp": "0", "ndp": "0"})
+	// The last one that is added comes first.
+	for _, rule := range []map[string]string{
+		{"action": "DROP", "dest": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16"},
+		{"action": "ACCEPT", "dest": lab.Gateway, "proto": "tcp", "dport": port},
+	} {
+		rule["type"], rule["enable"] = "out", "1"
+		firewall(http.MethodPost, "/rules", rule)
+	}
+}
+
+// attempts is a hostile job: each line of its log says what it could do.
+const attempts = `try() { name=$1; shift; if timeout 3 "$@" >/dev/null 2>&1; then echo "TRY $name: open"; else echo "TRY $name: closed"; fi; }
+tcp() { try "$1" bash -c "exec 3<>/dev/tcp/$2/$3"; }
+tcp github GATEWAY BROKER
+tcp "another port of the gateway" GATEWAY 7001
+tcp "Proxmox API" MANAGEMENT 8006
+tcp "Proxmox API by the gateway" GATEWAY 8006
+tcp "daemon's webhook" MANAGEMENT 8080
+tcp "other container" VICTIM 7
+try "other container by ping" ping -c 1 -W 2 VICTIM
+try "other container by IPv6" bash -c 'ping -6 -c 1 -W 2 ff02::1%eth0 | grep "bytes from"'
+try "Proxmox's files" ls /etc/pve
+try "root half's socket" bash -c 'ls /run/dayfly/*.sock /run/dayfly-host/*'
+try "another JIT config" sudo -n bash -c 'cat /proc/[0-9]*/environ | tr "\0" "\n" | grep "^ACTIONS_RUNNER_INPUT_JITCONFIG=[^x]" | grep -v "$OWN"'
+try "node's disk" sudo -n bash -c 'dd if=/dev/loop0 count=1 || mknod /tmp/disk b 7 0 && dd if=/tmp/disk count=1'
+try "node's kernel log" sudo -n dmesg
+try "a module of the kernel" sudo -n modprobe dummy
+try "node's clock" sudo -n date -s "2001-01-01"
+sudo -n arping -c 2 -U -I eth0 -s VICTIM VICTIM >/dev/null 2>&1 || true
+echo "TRY arp: done"
+sudo -n ip address add VICTIM/24 dev eth0
+try "another's address" ping -c 1 -W 2 -I VICTIM GATEWAY
+sudo -n ip address del VICTIM/24 dev eth0`
+
+func TestHostileJobReachesGitHubAndNothingElse(t *testing.T) {
+	w := inLab(t)
+	const victimAddress = "10.77.0.9"
+	victim := w.busybox(t, "name=eth0,bridge="+lab.Bridge+",ip="+victimAddress+"/24,host-managed=1,hwaddr=BC:24:11:99:99:99")
+	victim.start()
+	victim.until("it listens", func() bool {
+		out, _ := victim.exec("(nc -lk -p 7 -e /bin/true >/dev/null 2>&1 &) ; cat /proc/net/tcp")
+		return strings.Contains(out, ":0007 ")
+	})
+	for _, a := range []string{lab.Gateway + ":7001", lab.Gateway + ":8006", lab.ManagementAddress + ":8006", lab.ManagementAddress + ":8080"} {
+		listen(t, a)
+	}
+	// The victim can be reached by who is not shielded: the node.
+	c, err := net.DialTimeout("tcp", victimAddress+":7", 10*time.Second)
+	if err != nil {
+		t.Fatalf("the victim cannot be reached at all: %v", err)
+	}
+	_ = c.Close()
+	g := w.clone(t, w.template(t))
+	g.shield("10.77.0.10")
+	_, port, _ := net.SplitHostPort(w.broker)
+	script := strings.NewReplacer("GATEWAY", lab.Gateway, "BROKER", port, "MANAGEMENT", lab.ManagementAddress, "VICTIM", victimAddress).Replace(attempts)
+	j, log := g.runs(script)
+	if j.Conclusion != hub.Success {
+		t.Errorf("the job ended with %q", j.Conclusion)
+	}
+	if n := strings.Count(log, "TRY ") - strings.Count(script, "TRY "); n < 17 {
+		t.Errorf("only %d attempts were made:\n%s", n, log)
+	}
+	for line := range strings.Lines(log) {
+		what, result, ok := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "TRY ")), ": ")
+		if !strings.HasPrefix(line, "TRY ") || !ok || result != "open" && result != "closed" {
+			continue
+		}
+		if open := result == "open"; open != (what == "github") {
+			t.Errorf("%s is %s to a job", what, result)
+		}
+	}
+	neighbours, _ := os.ReadFile("/proc/net/arp")
+	for line := range strings.Lines(string(neighbours)) {
+		if strings.HasPrefix(line, victimAddress+" ") && !strings.Contains(strings.ToLower(line), "bc:24:11:99:99:99") {
+			t.Errorf("the victim's address was taken over: %s", line)
+		}
+	}
+	g.ended()
+}
+
+func TestForgedHardwareAddressIsMute(t *testing.T) {
+	w := inLab(t)
+	g := w.clone(t, w.template(t))
+	g.shield("10.77.0.11")
+	g.start()
+	// The route is there before the first packet can go.
+	g.until("it reaches GitHub", func() bool { _, err := g.exec(g.dial()); return err == nil })
+	if out, err := g.exec("ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:99; ip link set eth0 up; ip route replace default via " +
+		lab.Gateway + "; " + g.dial()); err == nil {
+		t.Errorf("with another hardware address, GitHub is still reached: %s", out)
+	}
+}
+
+// dial is a command that connects to GitHub's place.
+func (g *guest) dial() string {
+	host, port, _ := net.SplitHostPort(g.w.broker)
+	return fmt.Sprintf("timeout 3 bash -c 'exec 3<>/dev/tcp/%s/%s'", host, port)
+}
+
+// VLANs are apart: what is on another one is not there.
+func TestContainersOfOtherVLANsAreNotThere(t *testing.T) {
+	w := inLab(t)
+	one := w.busybox(t, "name=eth0,bridge="+lab.Bridge+",tag=30,ip=10.100.30.9/24,host-managed=1")
+	two := w.busybox(t, "name=eth0,bridge="+lab.Bridge+",tag=31,ip=10.100.30.10/24,host-managed=1")
+	three := w.busybox(t, "name=eth0,bridge="+lab.Bridge+",tag=30,ip=10.100.30.11/24,host-managed=1")
+	for _, g := range []*guest{one, two, three} {
+		g.start()
+	}
+	if out, err := three.exec("ping -c 1 -W 5 10.100.30.9"); err != nil {
+		t.Errorf("the same VLAN: %v: %s", err, out)
+	}
+	if out, err := two.exec("ping -c 1 -W 1 10.100.30.9"); err == nil {
+		t.Errorf("another VLAN is reached: %s", out)
+	}
+}
+
+func TestProcessesLeftBehindEndWithTheContainer(t *testing.T) {
+	w := inLab(t)
+	g := w.clone(t, w.template(t))
+	j, log := g.runs(`env -u RUNNER_TRACKING_ID setsid bash -c 'trap "" TERM INT HUP; while true; do sleep 1; done' >/dev/null 2>&1 </dev/null &
+sudo -n systemd-run --quiet sleep 1000000
+sleep 1000000 &
+echo left`)
+	if j.Conclusion != hub.Success {
+		t.Errorf("the job ended with %q:\n%s", j.Conclusion, log)
+	}
+	g.ended()
+	if _, err := os.Stat(filepath.Join("/sys/fs/cgroup/lxc", fmt.Sprint(g.vmid))); err == nil {
+		t.Error("the container's cgroup is still there")
+	}
+}
+
+// short makes the guest's times short.
+func (g *guest) short(lines string) {
+	g.write("etc/systemd/system/dayfly-runner.service.d/test.conf", "[Service]\n"+lines)
+}
+
+func TestJobMayNotOutliveItsContainersTime(t *testing.T) {
+	w := inLab(t)
+	g := w.clone(t, w.template(t))
+	g.short("RuntimeMaxSec=5\nTimeoutStopSec=2\n")
+	g.w.job(`trap "" INT TERM; while true; do sleep 1; done`)
+	g.launch()
+	g.ended()
+	if got := g.read("var/lib/dayfly/exit.json"); !strings.Contains(got, `"result":"timeout"`) {
+		t.Errorf("exit.json: %s", got)
+	}
+}
+
+func TestForkBombIsBounded(t *testing.T) {
+	w := inLab(t)
+	g := w.clone(t, w.template(t))
+	g.short("LimitNPROC=400\nTimeoutStopSec=2\nRuntimeMaxSec=15\n")
+	g.w.job(`bomb() { bomb | bomb & }; bomb; sleep 600`)
+	g.launch()
+	g.until("the bomb goes off", func() bool {
+		out, _ := os.ReadFile("/sys/fs/cgroup/lxc/" + fmt.Sprint(g.vmid) + "/ns/system.slice/dayfly-runner.service/cgroup.procs")
+		return strings.Count(string(out), "\n") > 200
+	})
+	other := w.busybox(t, "name=eth0,bridge="+lab.Bridge+",ip=10.77.0.12/24,host-managed=1")
+	other.start()
+	if out, err := other.exec("echo fine"); err != nil || out != "fine" {
+		t.Errorf("another container cannot work beside a fork bomb: %v: %s", err, out)
+	}
+	g.ended()
+}
+
+func TestJobThatTakesAllMemoryFailsAndIsReported(t *testing.T) {
+	w := inLab(t)
+	g := w.clone(t, w.template(t))
+	g.set(map[string]string{"memory": "512"})
+	if _, err := os.Stat("/run/dayfly-lab/cgroup/memory"); err != nil {
+		if text, _ := os.ReadFile("/sys/fs/cgroup/cgroup.controllers"); !strings.Contains(string(text), "memory") {
+			t.Skip("the kernel's memory controller is not to be had")
+		}
+	}
+	j, log := g.runs(`tail /dev/zero`)
+	if j.Conclusion != hub.Failure || j.Lost {
+		t.Errorf("the job ended with %q, lost %v:\n%s", j.Conclusion, j.Lost, log)
+	}
+	g.ended()
+	if got := g.read("var/lib/dayfly/exit.json"); !strings.Contains(got, `"status":"0"`) {
+		t.Errorf("exit.json: %s", got)
+	}
+}
+
+func TestFullDiskIsBoundedAndLeavesEvidence(t *testing.T) {
+	w := inLab(t)
+	g := w.clone(t, w.template(t))
+	j, log := g.runs(`dd if=/dev/urandom of=fill bs=1M count=20000 || true
+sync; echo more >more || true
+df -k . | tail -1`)
+	g.ended()
+	size, err := os.Stat(g.path("opt/actions-runner/_work/app/app/fill"))
+	if err != nil || size.Size() > 9<<30 {
+		t.Errorf("the disk of 8 GiB took %d bytes, %v", size.Size(), err)
+	}
+	if !strings.Contains(log, "No space left") && !strings.Contains(log, "Disk quota exceeded") {
+		t.Errorf("the disk was not filled (%q):\n%s", j.Conclusion, log)
+	}
+	if got := g.read("var/lib/dayfly/exit.json"); !strings.Contains(got, `"code":"exited"`) {
+		t.Errorf("exit.json: %s", got)
+	}
+}
+
+func TestJobThatPowersOffLeavesALostRunner(t *testing.T) {
+	w := inLab(t)
+	g := w.clone(t, w.template(t))
+	id := g.w.job(`sudo -n systemctl poweroff --force --force; sleep 600`)
+	g.launch()
+	g.ended()
+	if j, _ := w.GitHub.Job(id); j.Status == hub.StatusCompleted && j.Conclusion == hub.Success {
+		t.Errorf("the job ended with %q", j.Conclusion)
+	}
+}
+
+func TestContainerThatWasStartedTwiceRunsNothing(t *testing.T) {
+	w := inLab(t)
+	g := w.clone(t, w.template(t))
+	if j, log := g.runs("true"); j.Conclusion != hub.Success {
+		t.Fatalf("the job ended with %q:\n%s", j.Conclusion, log)
+	}
+	g.ended()
+	before := len(w.GitHub.History())
+	g.start() // its environment still has the config
+	g.ended()
+	if got := g.read("var/lib/dayfly/journal.txt"); !strings.Contains(got, "this container has run already") {
+		t.Errorf("the journal does not say so: %s", got)
+	}
+	for _, e := range w.GitHub.History()[before:] {
+		if e.Runner == g.name {
+			t.Errorf("GitHub heard of it again: %s", e)
+		}
+	}
+}
