@@ -319,7 +319,10 @@ func (m *machine) checkJobs(t *rapid.T) {
 		got, _, err := m.j.Job(ctx, id)
 		same(t, "job", want, got, err)
 		timeline, err := m.j.Timeline(ctx, id)
-		same(t, "timeline", m.timeline(want), timeline, err)
+		if !slices.IsSortedFunc(timeline, func(a, b journal.Event) int { return a.At.Compare(b.At) }) {
+			t.Fatalf("the timeline goes back in time: %v", timeline)
+		}
+		same(t, "timeline", known(m.timeline(want)), known(timeline), err)
 	}
 	slices.SortFunc(open, func(a, b fleet.Job) int {
 		if n := a.Created.Compare(b.Created); n != 0 {
@@ -347,7 +350,20 @@ func (m *machine) timeline(job fleet.Job) []journal.Event {
 			events = append(events, e)
 		}
 	}
-	slices.SortStableFunc(events, func(a, b journal.Event) int { return a.At.Compare(b.At) })
+	return events
+}
+
+// known are events as they became known, without the times that a timeline
+// moves: where it puts them is the affair of the tests of inOrder.
+func known(events []journal.Event) []journal.Event {
+	events = slices.Clone(events)
+	for i := range events {
+		switch e := &events[i]; e.What {
+		case journal.Queued, journal.Listening, journal.Running, journal.Done:
+			e.At = time.Time{}
+		}
+	}
+	slices.SortFunc(events, func(a, b journal.Event) int { return int(a.ID - b.ID) })
 	return events
 }
 
