@@ -1,6 +1,7 @@
 package proxmox
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -69,10 +70,11 @@ func (s *session) current(req *http.Request) (ticket, error) {
 }
 
 // login asks for a ticket. Its request runs under the context of the one that
-// needs it.
+// needs it, but its answer is not that one's.
 func (s *session) login(cause *http.Request) (ticket, error) {
 	form := url.Values{"username": {s.user}, "password": {s.password.Reveal()}}.Encode()
-	req, err := http.NewRequestWithContext(cause.Context(), http.MethodPost, s.base+"/access/ticket", strings.NewReader(form))
+	ctx := context.WithValue(cause.Context(), bodyKey{}, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+"/access/ticket", strings.NewReader(form))
 	if err != nil {
 		return ticket{}, err
 	}
