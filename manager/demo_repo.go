@@ -37,6 +37,10 @@ func newDemoRepo(ctx context.Context, dir string) (*demoRepo, error) {
 		"dayfly.hcl": {
 			{[]string{"defaults", "timeouts"}, "register", cty.StringVal("5s")},
 			{[]string{"defaults", "timeouts"}, "idle", cty.StringVal("10s")},
+			{[]string{"defaults", "rollout"}, "smoke", cty.NumberIntVal(1)},
+			{[]string{"defaults", "rollout"}, "wait", cty.StringVal("0s")},
+			{[]string{"defaults", "rollout"}, "bake", cty.StringVal("10s")},
+			{[]string{"defaults", "rollout", "canary"}, "jobs", cty.NumberIntVal(0)}, // no job comes before dawn
 		},
 		"linux.hcl": {{[]string{"pool linux-x64", "scale"}, "max", cty.NumberIntVal(6)}},
 	})

@@ -32,6 +32,19 @@ defaults {
     idle = "5m"
     job  = "6h"
   }
+
+  # A new template version: a boot without a job, five jobs one at a time, then
+  # everything; for a day it is rolled back by itself if its runners fail.
+  rollout {
+    smoke = 1
+    wait  = "60s"
+    bake  = "24h"
+
+    canary {
+      jobs           = 5
+      max_concurrent = 1
+    }
+  }
 }
 
 # Without a version, a pool follows the newest one.

@@ -8,9 +8,6 @@ import (
 )
 
 const (
-	// debounce is how long a candidate must be there before anything begins:
-	// templates appear node by node, and a promote may be followed by another.
-	debounce = time.Minute
 	// SmokeLimit is how long a smoke boot may take beyond a pool's launch and
 	// register timeouts: it starts Docker and reaches for GitHub.
 	SmokeLimit = time.Minute
@@ -211,7 +208,7 @@ func (v *roll) preflight(target Ref) {
 		v.drop("template %s is not wanted any more", v.Candidate)
 	case target != v.Candidate:
 		v.begin(target)
-	case !v.m.passed(v.Since.Add(debounce)):
+	case !v.m.passed(v.Since.Add(v.q.Roll.Wait)):
 	default:
 		if v.Note = v.at.unfit(v.q, v.Candidate); v.Note != "" {
 			return

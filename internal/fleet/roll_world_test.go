@@ -113,7 +113,7 @@ func (p *player) setRolling(words []string) error {
 		return fmt.Errorf("no such pool")
 	}
 	q := &p.want.Pools[i]
-	q.Roll = Rolling{}
+	q.Roll = Rolling{Wait: time.Minute}
 	return pairs(words[1:], func(key, v string) error {
 		switch key {
 		case "smoke":

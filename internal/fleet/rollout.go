@@ -31,7 +31,8 @@ func (s Stage) String() string { return word(stageNames[:], int(s)) }
 // Rolling is how a pool goes over to another template version. The zero value
 // goes at once.
 type Rolling struct {
-	Smoke       int // boots without a job
+	Wait        time.Duration // from the first sight of a candidate on
+	Smoke       int           // boots without a job
 	Canary      []Canary
 	Bake        time.Duration // time before the way back is closed
 	MaxFailures int           // of infrastructure, in the first 25 boots; 0 is 1

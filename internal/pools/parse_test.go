@@ -78,6 +78,7 @@ pool "linux-x64" {
   }
   rollout {
     smoke                  = 2
+    wait                   = "10s"
     bake                   = "0s"
     max_infra_failures     = 3
     max_boot_time_increase = "20%"
@@ -135,11 +136,11 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 			Labels:   []string{"self-hosted", "linux", "x64", "dayfly"},
 			Template: fleet.Ref{Family: "ubuntu-24.04", Version: "2.335.1-1"}, Keep: 3, Replicas: 1, MaxAge: 45 * 24 * time.Hour,
 			Roll: fleet.Rolling{
-				Smoke: 2, MaxFailures: 3, MaxSlower: 20, Deadline: 24 * time.Hour, Pause: true,
+				Wait: 10 * time.Second, Smoke: 2, MaxFailures: 3, MaxSlower: 20, Deadline: 24 * time.Hour, Pause: true,
 				Canary: []fleet.Canary{{Jobs: 3, Percent: 100, AtOnce: 2}, {Jobs: 5, Percent: 10}},
 			},
 			Pack: true, Reserve: fleet.Room{MemoryMiB: 8 << 10, Cores: 2},
-			Spare:    2, Max: 12, Nodes: []string{"pve1", "pve2"}, PerNode: 8, Drained: true,
+			Spare: 2, Max: 12, Nodes: []string{"pve1", "pve2"}, PerNode: 8, Drained: true,
 			Size:    fleet.Size{Cores: 8, MemoryMiB: 16 << 10, SwapMiB: -1},
 			Network: fleet.Network{Bridge: "vmbr0", VLAN: 240},
 			Timeouts: fleet.Timeouts{Clone: 10 * time.Minute, Launch: 45 * time.Second,
@@ -150,7 +151,7 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 			Template: fleet.Ref{Family: "ubuntu-24.04"}, Max: 5, Keep: 5, Replicas: 2, MaxAge: 30 * 24 * time.Hour,
 			Follow: fleet.Constraint{{Op: "~>", Version: "2.335"}, {Op: "!=", Version: "2.336.1-1"}},
 			Roll: fleet.Rolling{
-				Smoke: 1, MaxFailures: 2, MaxSlower: 50, Deadline: 2 * time.Hour, Bake: 24 * time.Hour,
+				Wait: time.Minute, Smoke: 1, MaxFailures: 2, MaxSlower: 50, Deadline: 2 * time.Hour, Bake: 24 * time.Hour,
 				Canary: []fleet.Canary{{Jobs: 5, AtOnce: 1}, {Jobs: 20, Percent: 25}},
 			},
 			Timeouts: fleet.Timeouts{Clone: 5 * time.Minute, Launch: time.Minute,

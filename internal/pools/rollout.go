@@ -22,6 +22,7 @@ var usualSteps = []fleet.Canary{{Jobs: 5, AtOnce: 1}, {Jobs: 20, Percent: 25}}
 func (r *reader) rollout(b *rolloutBlock) fleet.Rolling {
 	out := fleet.Rolling{
 		Smoke:       r.count(b.Smoke, 0, 10),
+		Wait:        r.duration(b.Wait, 0, time.Hour),
 		Bake:        r.duration(b.Bake, 0, 168*time.Hour),
 		MaxFailures: r.count(b.Failures, 1, 100),
 		MaxSlower:   r.percentage(b.Slower, 1000),

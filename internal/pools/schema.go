@@ -83,6 +83,7 @@ type reserveBlock struct {
 
 type rolloutBlock struct {
 	Smoke     *hcl.Attribute `hcl:"smoke,optional" type:"number, 0 to 10" default:"1" example:"1" doc:"Boots without a job, in which the guest checks Docker and its storage driver, tun, the way to GitHub, the clock and the runner. Templates that were made before these checks were need 0."`
+	Wait      *hcl.Attribute `hcl:"wait,optional" type:"duration, 0s to 1h" default:"\"60s\"" example:"\"60s\"" doc:"Time between the first sight of a version and its roll: templates appear node by node, and another may follow."`
 	Bake      *hcl.Attribute `hcl:"bake,optional" type:"duration, 0s to 168h" default:"\"24h\"" example:"\"24h\"" doc:"Time after the roll in which the version may still be rolled back. 50 jobs end it early."`
 	Failures  *hcl.Attribute `hcl:"max_infra_failures,optional" type:"number, 1 to 100" default:"2" example:"2" doc:"Failed runners in the first 25 after which the version is given up; each further 50 allow one more."`
 	Slower    *hcl.Attribute `hcl:"max_boot_time_increase,optional" type:"percentage, 0% to 1000%" default:"\"50%\"" example:"\"50%\"" doc:"By how much the median boot may be slower than with the version before, and by 3 s in any case. \"0%\" does not compare."`
