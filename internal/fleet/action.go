@@ -16,9 +16,10 @@ const (
 	Deregister      // delete the registration; refused by GitHub when it is busy
 	Destroy         // stop and remove the container
 	Smoke           // start the container without a JIT config: a smoke boot
+	Boot            // start the container, to wait warm for a JIT config
 )
 
-var kindNames = [...]string{"none", "clone", "launch", "deregister", "destroy", "smoke"}
+var kindNames = [...]string{"none", "clone", "launch", "deregister", "destroy", "smoke", "boot"}
 
 func (k Kind) String() string { return word(kindNames[:], int(k)) }
 

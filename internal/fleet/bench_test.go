@@ -17,7 +17,7 @@ func crowd(n int) (Desired, Observed) {
 			Name: name, Scope: "acme", Labels: []string{"self-hosted", "linux", "x64", name}, Template: Ref{Family: "ubuntu"},
 			Max: n, Spare: 10, Timeouts: fallback,
 		})
-		have.Nodes = append(have.Nodes, Node{node, true})
+		have.Nodes = append(have.Nodes, Node{Name: node, Online: true})
 		have.Templates = append(have.Templates, Template{Ref: Ref{"ubuntu", "1"}, Node: node, VMID: VMID(9000 + i), Storage: "zfs"})
 		have.Holds = append(have.Holds, Hold{Kind: Clone, Pool: "other", Node: node, Until: noon.Add(time.Hour), Reason: "broken"})
 	}

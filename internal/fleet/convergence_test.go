@@ -27,15 +27,15 @@ type trial struct {
 
 func newTrial(t *rapid.T) *trial {
 	w := &trial{world: newWorld(), t: t, d: throw(t), given: map[JobID]bool{}}
-	w.nodes = []Node{{"n1", true}, {"n2", true}}
+	w.nodes = []Node{{Name: "n1", Online: true, Host: w.d("root half", 2) == 0}, {Name: "n2", Online: true, Host: true}}
 	for i, n := range []string{"n1", "n2", "n1"}[:1+w.d("replicas", 3)] {
 		w.templates = append(w.templates, Template{Ref: Ref{"ubuntu", "1"}, Node: n, VMID: VMID(9001 + i), Storage: "zfs"})
 	}
 	for i, name := range []string{"a", "b", "c"}[:1+w.d("pools", 3)] {
 		w.want.Pools = append(w.want.Pools, Pool{
 			Name: name, Scope: "acme", Labels: [][]string{{"linux"}, {"linux", "gpu"}, {"arm"}}[i], Template: Ref{Family: "ubuntu"},
-			Spare: w.d("spare", 3), Max: 1 + w.d("max", 5),
-			Timeouts: Timeouts{time.Minute, 30 * time.Second, 30 * time.Second, time.Minute, time.Hour},
+			Spare: w.d("spare", 3), Warm: max(0, w.d("warm", 4)-1), Max: 1 + w.d("max", 5),
+			Timeouts: Timeouts{time.Minute, 30 * time.Second, 30 * time.Second, time.Minute, time.Hour, 0},
 		})
 	}
 	w.want.Limits = Limits{Max: 4 + w.d("limit", 5), PerNode: 4 + w.d("node limit", 3), NodeTasks: 1 + w.d("node tasks", 3), StoreTasks: 1 + w.d("store tasks", 2)}
@@ -135,7 +135,7 @@ func (w *trial) trouble() {
 		return
 	}
 	r := w.runners[names[w.d("whom", len(names))].Name]
-	switch one(w.d, "trouble", "cancel", "off", "forget", "crash", "restart", "template", "removed", "drain") {
+	switch one(w.d, "trouble", "cancel", "off", "forget", "crash", "restart", "template", "removed", "drain", "half") {
 	case "cancel":
 		if j := w.jobs[JobID(1+w.d("which", max(1, w.queued)))]; j != nil && j.Status == Queued {
 			w.say("job %d is cancelled", j.ID)
@@ -167,6 +167,10 @@ func (w *trial) trouble() {
 			w.say("somebody removes %s", r.Name)
 			r.Container = Absent
 		}
+	case "half":
+		w.say("the root half of n2 is away for two minutes")
+		w.nodes[1].Host, w.nodes[1].Away = false, w.now
+		w.after(2*time.Minute, func() { w.nodes[1].Host, w.nodes[1].Away = true, time.Time{} })
 	case "drain":
 		q := &w.want.Pools[w.d("pool", len(w.want.Pools))]
 		q.Drained = true
@@ -229,7 +233,7 @@ func (w *trial) verify() {
 	}
 	spares := 0
 	for _, q := range w.want.Pools {
-		spares += q.Spare
+		spares += min(q.Spare+q.Warm, q.Max)
 	}
 	if most := 2*(w.queued+w.bad) + (1+w.bad)*spares + w.evicted; w.clones > most {
 		w.t.Errorf("%d clones for %d jobs, %d faults, %d spares and %d evictions", w.clones, w.queued, w.bad, spares, w.evicted)
@@ -237,13 +241,14 @@ func (w *trial) verify() {
 	left := map[string]int{}
 	for _, r := range w.runners {
 		left[r.Pool]++
-		if r.Phase() != Spare || r.Pending != None {
+		if r.Phase() != Spare && r.Phase() != Warm || r.Pending != None {
 			w.t.Errorf("%s is left, %s: %+v", r.Name, r.Phase(), *r)
 		}
 	}
 	for _, q := range w.want.Pools {
 		full := len(w.runners) >= w.want.Limits.Max
-		if n := left[q.Name]; n > q.Spare || n < min(q.Spare, q.Max) && !full && !w.nodesFull() {
+		keep := min(q.Spare+q.Warm, q.Max)
+		if n := left[q.Name]; n > keep || n < keep && !full && !w.nodesFull() {
 			w.t.Errorf("pool %s has %d spares of %d", q.Name, n, q.Spare)
 		}
 	}
@@ -274,7 +279,7 @@ func TestNoSurplus(t *testing.T) {
 		}
 		spares := 0
 		for _, q := range w.want.Pools {
-			spares += min(q.Spare, q.Max)
+			spares += min(q.Spare+q.Warm, q.Max)
 		}
 		w.lasts(time.Second)
 		for range 1 + w.d("rounds", 5) {

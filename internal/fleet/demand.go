@@ -208,6 +208,9 @@ func (p *pass) provide(g *group, j *Job) bool {
 			q.rest = q.rest[1:]
 			return true
 		}
+		if p.soonWarm(q, j) {
+			return true
+		}
 	}
 	for _, q := range g.pools {
 		if take(&q.coming, 1) == 1 {
@@ -222,6 +225,9 @@ func (p *pass) provide(g *group, j *Job) bool {
 // launch launches the pool's oldest spare that nothing forbids. What is
 // forbidden once stays so for the pass.
 func (p *pass) launch(q *pool, j *Job) bool {
+	if p.launchWarm(q, j) {
+		return true
+	}
 	for len(q.spares) > 0 {
 		r := q.spares[0]
 		q.spares = q.spares[1:]
@@ -262,6 +268,9 @@ func (p *pass) cloneFor(g *group, j *Job) string {
 	for _, q := range g.pools {
 		if len(q.parked) > 0 {
 			p.tell(j, "a spare is there for it, but "+p.hold(Launch, q, "").launches(q))
+			if q.parked[0].warm() {
+				q.warming--
+			}
 			q.parked = q.parked[1:]
 			return ""
 		}

@@ -15,7 +15,7 @@ func TestOverlappingLabelSetsShareRunnersAtBest(t *testing.T) {
 		pool("a", "acme", "linux", "gpu"), pool("b", "acme", "linux", "arm", "big"), pool("c", "acme", "gpu", "arm", "huge", "x"),
 	}}
 	have := Observed{
-		Nodes:     []Node{{"n1", true}},
+		Nodes:     []Node{{Name: "n1", Online: true}},
 		Templates: []Template{{Ref: Ref{"ubuntu", "1"}, Node: "n1", VMID: 9001}},
 		Runners:   []Runner{listening("a1", "a", "acme"), listening("b1", "b", "acme")},
 		Jobs: []Job{

@@ -12,8 +12,7 @@ import (
 // must not take these places, or two pools would evict each other for ever.
 func (p *pass) makeRoom() {
 	for _, q := range p.pools {
-		q.spares = slices.Concat(q.spares, q.later, q.parked, q.stuck)
-		slices.SortFunc(q.spares, olderSpare)
+		q.settle()
 	}
 	if len(p.blocked) == 0 {
 		return
@@ -26,10 +25,21 @@ func (p *pass) makeRoom() {
 	for _, q := range p.pools {
 		gone := func(r *Runner) bool { return v.gone[r] }
 		q.spares = slices.DeleteFunc(q.spares, gone)
+		q.evicted(gone)
 		q.replacing = q.replacing || slices.ContainsFunc(q.stale, gone)
 		q.stale = slices.DeleteFunc(q.stale, gone)
 		if q.other != nil {
 			q.other.spares = slices.DeleteFunc(q.other.spares, gone)
+			q.other.evicted(gone)
+		}
+	}
+}
+
+// evicted takes warm containers that are gone out of the count.
+func (q *pool) evicted(gone func(*Runner) bool) {
+	for _, r := range slices.Clone(q.warms) {
+		if gone(r) {
+			q.cools(r)
 		}
 	}
 }
@@ -111,7 +121,7 @@ type victims struct {
 
 // victims lists the spares that no job was promised: first those of a template
 // version that is no longer used, then those beyond their pool's number, then
-// the newest.
+// stopped ones, then warm ones; of several the newest.
 func (p *pass) victims() *victims {
 	v := &victims{at: map[spot][]*Runner{}, class: map[*Runner]int{}, gone: map[*Runner]bool{}}
 	add := func(r *Runner, class int) {
@@ -124,16 +134,15 @@ func (p *pass) victims() *victims {
 			add(r, 0)
 		}
 		if q.other != nil {
-			for _, r := range q.other.spares {
+			for _, r := range slices.Concat(q.other.spares, q.other.warms) {
 				add(r, 1)
 			}
 		}
 		for i, r := range q.spares {
-			if i >= q.Spare {
-				add(r, 1)
-			} else {
-				add(r, 2)
-			}
+			add(r, class(i >= q.keepStopped(), 2))
+		}
+		for i, r := range q.warms {
+			add(r, class(i >= q.warm, 3))
 		}
 	}
 	v.keys = slices.SortedFunc(maps.Keys(v.at), func(a, b spot) int {
@@ -143,6 +152,14 @@ func (p *pass) victims() *victims {
 		slices.SortFunc(v.at[key], v.before)
 	}
 	return v
+}
+
+// class is that of a container beyond its pool's number, or the usual one.
+func class(beyond bool, usual int) int {
+	if beyond {
+		return 1
+	}
+	return usual
 }
 
 func (v *victims) before(a, b *Runner) int {

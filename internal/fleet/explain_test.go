@@ -32,7 +32,7 @@ func TestASecondPoolOfTheSameNameIsLeftOut(t *testing.T) {
 	q := Pool{Name: "a", Scope: "acme", Template: Ref{Family: "ubuntu"}, Spare: 1, Max: 5}
 	more := q
 	more.Spare = 3
-	have := Observed{Nodes: []Node{{"n1", true}}}
+	have := Observed{Nodes: []Node{{Name: "n1", Online: true}}}
 	for i := range VMID(5) {
 		have.Templates = append(have.Templates, Template{Ref: Ref{"ubuntu", "1"}, Node: "n1", VMID: 9000 + i})
 	}

@@ -140,6 +140,7 @@ func (p *pass) offer(o *pool, j *Job) bool {
 	case len(o.later) > 0:
 		o.later = o.later[1:]
 		p.tell(j, "a spare is there for it, but its node has as many tasks at work as it may")
+	case p.soonWarm(o, j):
 	case take(&o.coming, 1) == 1:
 		p.tell(j, fmt.Sprintf("a container of %s is being cloned for it", o.ref))
 	default:
@@ -166,12 +167,11 @@ func (p *pass) gather() {
 		if o == nil {
 			continue
 		}
-		o.spares = slices.Concat(o.spares, o.later, o.parked, o.stuck)
-		o.later, o.parked, o.stuck = nil, nil, nil
-		slices.SortFunc(o.spares, olderSpare)
+		o.settle()
 		if q.roll.leads() {
-			q.stale = append(q.stale, o.spares...)
-			o.spares = nil
+			q.stale = append(append(q.stale, o.spares...), o.warms...)
+			o.warming -= len(o.warms)
+			o.spares, o.warms = nil, nil
 			slices.SortFunc(q.stale, olderSpare)
 		}
 	}

@@ -22,6 +22,8 @@ type Template struct {
 type Node struct {
 	Name   string
 	Online bool
+	Host   bool      // its root half can bring JIT configs into containers that run
+	Away   time.Time // since when it has none, if it had one
 }
 
 // Hold forbids new attempts for a while, after failures or a rate limit.

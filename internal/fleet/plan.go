@@ -66,6 +66,14 @@ type pool struct {
 	rest   []*Runner // those that no action may touch before a time
 	coming int       // clones under way not promised yet
 
+	warm    int       // how many warm containers it is to have now
+	warming int       // how many there are or are coming, of its template version
+	warms   []*Runner // those of them not promised yet, oldest first
+	dark    []*Runner // those of them whose node's root half is away
+	booting int       // those of them that boot, not promised yet
+	resting []*Runner // those of them that no action may touch before a time
+	aged    []*Runner // those of them that have waited long
+
 	stale     []*Runner // spares of another template version
 	replacing bool      // a stale spare is leaving, or a clone is under way
 
@@ -95,6 +103,7 @@ func newPass(want Desired, have Observed, now time.Time) *pass {
 		w.Timeouts = w.Timeouts.orFallback()
 		q := &pool{Pool: w}
 		p.resolve(q, rolls[w.Name])
+		p.temperature(q)
 		p.pools = append(p.pools, q)
 		p.byName[w.Name] = q
 	}
@@ -113,9 +122,11 @@ func (p *pass) run() {
 	}
 	for _, q := range p.pools {
 		slices.SortFunc(q.spares, olderSpare)
+		slices.SortFunc(q.warms, olderSpare)
 		slices.SortFunc(q.stale, olderSpare)
 		if q.other != nil {
 			slices.SortFunc(q.other.spares, olderSpare)
+			slices.SortFunc(q.other.warms, olderSpare)
 		}
 	}
 	p.quotas()
@@ -127,7 +138,9 @@ func (p *pass) run() {
 	p.gather()
 	p.makeRoom()
 	p.replaceStale()
+	p.renew()
 	p.smoke()
+	p.keepWarm()
 	p.keepSpares()
 }
 
@@ -152,6 +165,8 @@ func (p *pass) sort(r *Runner) {
 		p.spare(q, r)
 	case Proving:
 		p.prove(q, r)
+	case Warm:
+		p.waits(q, r)
 	case Launching:
 		p.launching(q, r)
 	case Idle:

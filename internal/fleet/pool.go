@@ -71,6 +71,7 @@ type Timeouts struct {
 	Register time.Duration // started → listening at GitHub
 	Idle     time.Duration // listening without a job
 	Job      time.Duration // hard wall clock of one job
+	Warm     time.Duration // booted and waiting, before it is replaced; 0 is WarmLife
 }
 
 // Pool is a set of interchangeable runners, one HCL block.
@@ -86,6 +87,8 @@ type Pool struct {
 	MaxAge   time.Duration
 	Roll     Rolling
 	Spare    int // cloned, stopped, unregistered containers to keep
+	Warm     int // booted, unregistered containers to keep beside them
+	Windows  []Window
 	Max      int // containers, of every phase
 	Nodes    []string
 	Pack     bool // fill one node before the next

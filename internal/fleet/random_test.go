@@ -62,9 +62,10 @@ func (d dice) aPool() Pool {
 	q := Pool{
 		Name: d.pool(), Scope: d.scope(), Labels: d.labels(), Template: Ref{d.family(), d.version()}, Max: d("max", 8) - 1, Spare: d("spare", 6) - 1,
 		PerNode: max(0, d("per node", 6)-3), Drained: !d.mostly("drained", 8),
-		Timeouts: Timeouts{d.span("clone"), d.span("launch"), d.span("register"), d.span("idle"), d.span("job")},
+		Timeouts: Timeouts{d.span("clone"), d.span("launch"), d.span("register"), d.span("idle"), d.span("job"), d.span("warm")},
 	}
 	q.Roll = d.rolling()
+	q.Warm = d("warm", 5) - 2
 	if d("some nodes", 3) == 0 {
 		q.Nodes = []string{d.node(), d.node()}
 	}
@@ -92,12 +93,15 @@ func (d dice) aRunner(i int) Runner {
 	}
 	r.Container = Container(d("container", 5))
 	r.Registration = Registration(d("registration", 4))
-	r.Pending = Kind(max(0, d("pending", 9)-4))
+	r.Pending = Kind(max(0, d("pending", 11)-4))
 	r.Job = JobID(max(0, d("job", 20)-10))
 	r.Created, r.Cloned, r.Launched = d.time("created"), d.time("cloned"), d.time("launched")
 	r.Started, r.Listened, r.Took = d.time("started"), d.time("listened"), d.time("took")
 	if !d.mostly("smoked", 4) {
 		r.Smoked, r.Passed = d.time("smoked"), d.time("passed")
+	}
+	if !d.mostly("booted", 4) {
+		r.Booted = d.time("booted")
 	}
 	r.Failed = d.time("failed")
 	r.Ended, r.Spent, r.Removed, r.Retry = d.time("ended"), d.time("spent"), d.time("removed"), d.time("retry")
@@ -109,7 +113,14 @@ func (d dice) healthy(r *Runner) {
 	age := 10 + d("age", 5000)
 	ago := func(s int) time.Time { return noon.Add(-time.Duration(s) * time.Second) }
 	r.Created, r.Cloned, r.Container = ago(age), ago(age-1), Stopped
-	kind := d("kind", 8)
+	kind := d("kind", 9)
+	if kind == 8 {
+		r.Booted, r.Container = ago(age-2), Running
+		if d("boots", 3) == 0 {
+			r.Container, r.Pending = Stopped, Boot
+		}
+		return
+	}
 	if kind == 7 {
 		r.Smoked, r.Started, r.Container = ago(age-2), ago(age-3), Running
 		return
@@ -193,7 +204,7 @@ func (d dice) observed() Observed {
 		})
 	}
 	for _, n := range []string{"n1", "n2", "n3"} { // n4 is one that nobody has heard of
-		o.Nodes = append(o.Nodes, Node{n, d.mostly("offline", 8)})
+		o.Nodes = append(o.Nodes, Node{Name: n, Online: d.mostly("offline", 8), Host: d("root half", 2) == 0, Away: d.time("away")})
 	}
 	for range max(0, d("holds", 6)-3) {
 		o.Holds = append(o.Holds, d.aHold())

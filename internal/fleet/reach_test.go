@@ -18,6 +18,8 @@ func TestRandomWorldsReachEveryRule(t *testing.T) {
 		"is full", "all pools together", "is full on node", "is offline", "clones nothing", "launches nothing", "one clone at a time",
 		"as many tasks at work", "storage", "no template", "no pool has all", "no pool registers", "a place is about to become free",
 		"being launched", "being cloned", "is launching or listening",
+		"warm 1 of", "warm for", "one warm container too many", "a warm container of", "warm, but the root half on", "is given to it",
+		"a warm container is there for it", "a warm container boots",
 	} {
 		missing[words] = true
 	}

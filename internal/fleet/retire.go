@@ -27,6 +27,7 @@ func (t Timeouts) orFallback() Timeouts {
 	set(&t.Register, fallback.Register)
 	set(&t.Idle, fallback.Idle)
 	set(&t.Job, fallback.Job)
+	set(&t.Warm, WarmLife)
 	return t
 }
 
@@ -258,7 +259,11 @@ func (p *pass) clean(r *Runner) {
 		return
 	}
 	why := r.Cause
-	if why == "" {
+	switch {
+	case why != "":
+	case !r.Booted.IsZero() && r.Launched.IsZero():
+		why = "it ended while it was warm"
+	default:
 		why = "its job is over"
 	}
 	switch {

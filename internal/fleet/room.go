@@ -35,22 +35,28 @@ func (b *books) copy() books {
 type room struct {
 	limits  Limits
 	online  map[string]bool
-	now     books            // what takes a place
-	soon    books            // the same once what is leaving has left and what jobs wait for has come
-	tasks   map[string]int   // by node
-	stores  map[spot]int     // by storage
-	cloning map[VMID]bool    // replicas that are being cloned
-	left    map[*Runner]bool // booked as leaving
+	hosts   map[string]bool       // nodes whose root half answers
+	away    map[string]*time.Time // since when it does not
+	now     books                 // what takes a place
+	soon    books                 // the same once what is leaving has left and what jobs wait for has come
+	tasks   map[string]int        // by node
+	stores  map[spot]int          // by storage
+	cloning map[VMID]bool         // replicas that are being cloned
+	left    map[*Runner]bool      // booked as leaving
 }
 
 func newRoom(limits Limits, have Observed) room {
 	m := room{
-		limits: limits, online: make(map[string]bool, len(have.Nodes)),
+		limits: limits, online: make(map[string]bool, len(have.Nodes)), hosts: map[string]bool{}, away: map[string]*time.Time{},
 		now:   books{node: map[string]int{}, pool: map[string]int{}, share: map[spot]int{}},
 		tasks: map[string]int{}, stores: map[spot]int{}, cloning: map[VMID]bool{}, left: map[*Runner]bool{},
 	}
 	for _, n := range have.Nodes {
 		m.online[n.Name] = n.Online
+		m.hosts[n.Name] = n.Host
+		if !n.Host && !n.Away.IsZero() {
+			m.away[n.Name] = &n.Away
+		}
 	}
 	for i := range have.Runners {
 		r := &have.Runners[i]
@@ -60,7 +66,7 @@ func newRoom(limits Limits, have Observed) room {
 		if r.Pending == Clone {
 			m.cloning[r.Source] = true
 		}
-		if r.Pending == Clone || r.Pending == Launch || r.Pending == Smoke || r.Pending == Destroy {
+		if r.Pending == Clone || r.Pending == Launch && r.Booted.IsZero() || r.Pending == Smoke || r.Pending == Boot || r.Pending == Destroy {
 			m.tasks[r.Node]++
 		}
 		if r.Pending == Clone || r.Pending == Destroy {

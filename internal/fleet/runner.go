@@ -72,18 +72,20 @@ type Runner struct {
 	Fault  string    // what that was
 	Exit   int       // how the runner's process ended, if known; 7: GitHub refuses its version
 
+	Booted time.Time // started to wait, warm, for a JIT config
+
 	Retry time.Time // no action on it before
 }
 
 // Phase is how far a runner is. It only goes forward.
 type Phase int
 
-// The phases. Warm, between Spare and Launching, needs a delivery that works
-// on running containers.
+// The phases. Proving and Warm are of some runners only.
 const (
 	Cloning Phase = iota
 	Spare
 	Proving   // booted without a JIT config, to see whether it does
+	Warm      // booted, waits for a JIT config
 	Launching // JIT minted, not yet listening
 	Idle      // listening
 	Busy
@@ -91,7 +93,7 @@ const (
 	Gone
 )
 
-var phaseNames = [...]string{"cloning", "spare", "smoke", "launching", "idle", "busy", "done", "gone"}
+var phaseNames = [...]string{"cloning", "spare", "smoke", "warm", "launching", "idle", "busy", "done", "gone"}
 
 func (p Phase) String() string { return word(phaseNames[:], int(p)) }
 
@@ -109,6 +111,8 @@ func (r Runner) Phase() Phase {
 		return Done
 	case r.smoked():
 		return Proving
+	case r.warm():
+		return Warm
 	case r.Registration == Online || !r.Listened.IsZero():
 		return Idle
 	case r.Pending == Launch || r.used():
@@ -125,7 +129,7 @@ func (r Runner) over() bool { return !r.Spent.IsZero() || !r.Ended.IsZero() }
 // used reports whether a JIT config may have been minted for the runner: never
 // launch it again. A container that runs was launched, remembered or not.
 func (r Runner) used() bool {
-	return !r.smoked() && (r.Container == Running || r.Job != 0 || !first(r.Launched, r.Started, r.Listened, r.Took).IsZero())
+	return !r.smoked() && !r.warm() && (r.Container == Running || r.Job != 0 || !first(r.Launched, r.Started, r.Listened, r.Took).IsZero())
 }
 
 // smoked reports whether the container was started without a JIT config, and
@@ -145,12 +149,12 @@ func (r Runner) vanished() bool {
 // at all: no process of a job can be alive in it, whatever GitHub says.
 func (r Runner) exited() bool {
 	switch {
-	case r.Pending == Clone || r.Pending == Launch || r.Pending == Smoke:
+	case r.Pending == Clone || r.Pending == Launch || r.Pending == Smoke || r.Pending == Boot:
 		return false
 	case r.Container == Absent:
 		return r.Registration != Unregistered || r.used()
 	default:
-		return r.Container == Stopped && !first(r.Started, r.Spent).IsZero()
+		return r.Container == Stopped && !first(r.Started, r.Booted, r.Spent).IsZero()
 	}
 }
 

@@ -67,7 +67,14 @@ func (c check) pool(name string) *Pool {
 	return nil
 }
 
-func (c check) online(node string) bool { return slices.Contains(c.have.Nodes, Node{node, true}) }
+func (c check) online(node string) bool {
+	return slices.ContainsFunc(c.have.Nodes, func(n Node) bool { return n.Name == node && n.Online })
+}
+
+// reachable reports whether a node's root half can reach what runs there.
+func (c check) reachable(node string) bool {
+	return slices.ContainsFunc(c.have.Nodes, func(n Node) bool { return n.Name == node && n.Host })
+}
 
 func (c check) eachAction() {
 	acted := map[string]bool{}
@@ -75,7 +82,7 @@ func (c check) eachAction() {
 		if a.Reason == "" || strings.Contains(a.Reason, "%!") {
 			c.fail(a, "has no reason")
 		}
-		if q := c.pool(a.Pool); (q == nil || q.Drained) && (a.Kind == Clone || a.Kind == Launch) {
+		if q := c.pool(a.Pool); (q == nil || q.Drained) && (a.Kind == Clone || a.Kind == Launch || a.Kind == Boot) {
 			c.fail(a, "the pool is gone or drained")
 		}
 		if a.Kind == Clone {
@@ -105,6 +112,8 @@ func (c check) eachAction() {
 			c.remove(a, r)
 		case Smoke:
 			c.smoke(a, r)
+		case Boot:
+			c.boot(a, r)
 		default:
 			c.fail(a, "no such kind")
 		}
@@ -158,18 +167,50 @@ func (c check) held(a Action, k Kind) {
 	}
 }
 
-// launch checks that the runner is a clean spare: it never had a registration.
-func (c check) launch(a Action, r *Runner) {
+// boot checks that what is to be warm can be reached then, and that no more of
+// it is warm than the pool asks for.
+func (c check) boot(a Action, r *Runner) {
 	q := c.pool(a.Pool)
-	clean := Runner{
-		Name: r.Name, Pool: r.Pool, Scope: r.Scope, Node: r.Node, VMID: r.VMID, Template: r.Template, Source: r.Source,
-		Storage: r.Storage, Container: Stopped, Created: r.Created, Cloned: r.Cloned, Retry: r.Retry, Removed: r.Removed,
+	if !c.reachable(a.Node) {
+		c.fail(a, "nothing could bring a JIT config into it")
 	}
-	if r.Scope != q.Scope || *r != clean || r.Cloned.IsZero() {
-		c.fail(a, "not a clean spare")
+	n := 0
+	for i := range c.have.Runners {
+		if o := &c.have.Runners[i]; o.Pool == a.Pool && o.warm() && (o.Pending == Boot || o.Pending == None && o.Container == Running) && !slices.ContainsFunc(c.actions, func(b Action) bool { return b.Runner == o.Name }) {
+			n++
+		}
 	}
-	if r.Template.Family != "" && !c.allowed(a, q, r.Template) {
-		c.fail(a, "not of the pool's template %s", q.Template)
+	for _, b := range c.actions {
+		if b.Kind == Boot && b.Pool == a.Pool {
+			n++
+		}
+	}
+	if n > max(q.Warm, 0)+c.queued() {
+		c.fail(a, "%d warm containers of %d", n, q.Warm)
+	}
+	c.spare(a, r, q, Stopped)
+	c.held(a, Boot)
+}
+
+func (c check) queued() (n int) {
+	for _, j := range c.have.Jobs {
+		if j.Status == Queued {
+			n++
+		}
+	}
+	return n
+}
+
+// launch checks that the runner is a clean spare, or a warm one that can be
+// reached: it never had a registration.
+func (c check) launch(a Action, r *Runner) {
+	if q := c.pool(a.Pool); r.warm() {
+		if !c.reachable(a.Node) {
+			c.fail(a, "nothing can bring a JIT config into it")
+		}
+		c.spare(a, r, q, Running)
+	} else {
+		c.spare(a, r, q, Stopped)
 	}
 	for _, j := range c.have.Jobs {
 		if j.Status == InProgress && j.Runner == r.Name {
@@ -177,6 +218,24 @@ func (c check) launch(a Action, r *Runner) {
 		}
 	}
 	c.held(a, Launch)
+}
+
+// spare checks that the runner never had a registration, and is as it is said
+// to be.
+func (c check) spare(a Action, r *Runner, q *Pool, is Container) {
+	clean := Runner{
+		Name: r.Name, Pool: r.Pool, Scope: r.Scope, Node: r.Node, VMID: r.VMID, Template: r.Template, Source: r.Source,
+		Storage: r.Storage, Container: is, Created: r.Created, Cloned: r.Cloned, Retry: r.Retry, Removed: r.Removed,
+	}
+	if is == Running {
+		clean.Booted = r.Booted
+	}
+	if r.Scope != q.Scope || *r != clean || r.Cloned.IsZero() {
+		c.fail(a, "not a clean spare")
+	}
+	if r.Template.Family != "" && !c.allowed(a, q, r.Template) {
+		c.fail(a, "not of the pool's template %s", q.Template)
+	}
 }
 
 // remove checks that nothing that may run a job is removed, and that what may
@@ -189,7 +248,7 @@ func (c check) remove(a Action, r *Runner) {
 		}
 		return
 	}
-	if a.Kind == Destroy && r.Container == Running && r.Ended.IsZero() && !r.smoked() {
+	if a.Kind == Destroy && r.Container == Running && r.Ended.IsZero() && !r.smoked() && !r.warm() {
 		seen := c.have.Evidence[r.Scope].Registrations.After(r.Spent)
 		if r.Registration != Unregistered || r.Spent.IsZero() || r.Removed.IsZero() && !seen {
 			c.fail(a, "not deregistered before")
@@ -270,8 +329,8 @@ func (c check) containers() {
 // tasks checks the limits on tasks after the pass.
 func (c check) tasks() {
 	tasks, stores := map[string]int{}, map[string]int{}
-	add := func(k Kind, node, storage string) {
-		if k == Clone || k == Launch || k == Destroy || k == Smoke {
+	add := func(k Kind, node, storage string, warm bool) {
+		if k == Clone || k == Launch && !warm || k == Destroy || k == Smoke || k == Boot {
 			tasks[node]++
 		}
 		if k == Clone || k == Destroy {
@@ -287,10 +346,10 @@ func (c check) tasks() {
 		return c.runner(a.Runner).Storage
 	}
 	for _, r := range c.have.Runners {
-		add(r.Pending, r.Node, r.Storage)
+		add(r.Pending, r.Node, r.Storage, !r.Booted.IsZero())
 	}
 	for _, a := range c.actions {
-		add(a.Kind, a.Node, storage(a))
+		add(a.Kind, a.Node, storage(a), a.Kind == Launch && !c.runner(a.Runner).Booted.IsZero())
 	}
 	for _, a := range c.actions {
 		if l := c.want.Limits.NodeTasks; l > 0 && a.Kind != Deregister && tasks[a.Node] > l {
@@ -404,6 +463,9 @@ func underWay(c check, launchKnown bool) Observed {
 				r.Pending = a.Kind
 				if a.Kind == Launch && launchKnown {
 					r.Launched = noon
+				}
+				if a.Kind == Boot {
+					r.Booted = noon
 				}
 				if a.Kind == Smoke {
 					r.Smoked = noon

@@ -13,14 +13,18 @@ func (p *pass) replaceStale() {
 			continue
 		}
 		r := q.stale[0]
-		n := len(q.spares) + len(q.rest) + len(q.stale) + q.coming
-		over := n > q.Spare && p.passed(r.Cloned.Add(q.Timeouts.Idle))
-		if over || p.clonable(q) && (n >= q.Spare || !p.hasPlace(q)) {
+		n := q.kept()
+		over := n > q.keep() && p.passed(r.Cloned.Add(q.Timeouts.Idle))
+		if over || p.clonable(q) && (n >= q.keep() || !p.hasPlace(q)) {
 			have, use := r.Template.String(), q.ref.String()
 			if r.Scope != q.Scope && r.Scope != "" {
 				have, use = string(r.Scope), string(q.Scope)
 			}
-			if p.destroy(r, "a spare of %s, but the pool uses %s", have, use) {
+			what := "spare"
+			if r.warm() {
+				what = "warm container"
+			}
+			if p.destroy(r, "a %s of %s, but the pool uses %s", what, have, use) {
 				q.stale = q.stale[1:]
 			}
 		}
@@ -54,14 +58,14 @@ func (p *pass) keepSpares() {
 		if q.Drained {
 			continue
 		}
-		for n := len(q.spares) + len(q.rest) + len(q.stale) + q.coming; n < q.Spare; n++ {
+		for n := q.kept(); n < q.keep(); n++ {
 			t, why := p.pick(q)
 			if why != "" || p.room.lacks(&p.room.soon, q, &t) != nil {
 				break
 			}
-			p.clone(q, t, fmt.Sprintf("spare %d of %d", n+1, q.Spare))
+			p.clone(q, t, fmt.Sprintf("spare %d of %d", n+1, q.keep()))
 		}
-		surplus := min(len(q.spares), len(q.spares)+len(q.rest)-q.Spare)
+		surplus := min(len(q.spares), len(q.spares)+len(q.rest)-q.keepStopped())
 		for i := len(q.spares) - 1; surplus > 0; i, surplus = i-1, surplus-1 {
 			if r := q.spares[i]; p.passed(r.Cloned.Add(q.Timeouts.Idle)) {
 				p.destroy(r, "one spare too many, unused for %s", q.Timeouts.Idle)

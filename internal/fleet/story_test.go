@@ -183,6 +183,12 @@ func (p *player) setPool(words []string) error {
 			q.Spare = number(v)
 		case "max":
 			q.Max = number(v)
+		case "warm":
+			q.Warm = number(v)
+		case "warm-life":
+			q.Timeouts.Warm = span(v)
+		case "window":
+			q.Windows = append(q.Windows, warmTime(v))
 		case "per-node":
 			q.PerNode = number(v)
 		case "drained":
@@ -208,6 +214,17 @@ func (p *player) setPool(words []string) error {
 	})
 }
 
+// warmTime reads "09:30+2h=3": every day from then on, so long, so many.
+func warmTime(s string) Window {
+	from, rest, _ := strings.Cut(s, "+")
+	length, n, _ := strings.Cut(rest, "=")
+	hour, minute, _ := strings.Cut(from, ":")
+	return Window{
+		Days: [7]bool{true, true, true, true, true, true, true}, For: span(length), Warm: number(n),
+		From: time.Duration(number(hour))*time.Hour + time.Duration(number(minute))*time.Minute,
+	}
+}
+
 func (p *player) removePool(words []string) error {
 	p.want.Pools = slices.DeleteFunc(p.want.Pools, func(q Pool) bool { return q.Name == words[1] })
 	return nil
@@ -216,7 +233,15 @@ func (p *player) removePool(words []string) error {
 func (p *player) setNode(words []string) error {
 	i := slices.IndexFunc(p.nodes, func(n Node) bool { return n.Name == words[0] })
 	if i < 0 {
-		p.nodes = append(p.nodes, Node{Name: words[0], Online: true})
+		p.nodes = append(p.nodes, Node{Name: words[0], Online: true, Host: slices.Contains(words, "host")})
+		return nil
+	}
+	if words[1] == "host" {
+		p.nodes[i].Host, p.nodes[i].Away = true, time.Time{}
+		return nil
+	}
+	if words[1] == "hostless" {
+		p.nodes[i].Host, p.nodes[i].Away = false, p.now
 		return nil
 	}
 	p.nodes[i].Online = words[1] == "online"

@@ -155,7 +155,7 @@ func (w *world) start(a Action) {
 	end := map[Kind]func(){
 		Clone: func() { w.cloned(r, how) }, Launch: func() { w.launched(r, how) },
 		Deregister: func() { w.deregistered(r, a, how) }, Destroy: func() { w.destroyed(r, a, how) },
-		Smoke: func() { w.smoked(r, how) },
+		Smoke: func() { w.smoked(r, how) }, Boot: func() { w.booted(r, how) },
 	}[a.Kind]
 	if a.Kind == Launch {
 		r.Launched = w.now
@@ -163,8 +163,11 @@ func (w *world) start(a Action) {
 	if a.Kind == Smoke {
 		r.Smoked = w.now
 	}
+	if a.Kind == Boot {
+		r.Booted = w.now
+	}
 	w.after(map[Kind]time.Duration{
-		Clone: w.took.clone, Launch: w.took.launch, Deregister: w.took.deregister, Destroy: w.took.destroy, Smoke: w.took.launch,
+		Clone: w.took.clone, Launch: w.took.launch, Deregister: w.took.deregister, Destroy: w.took.destroy, Smoke: w.took.launch, Boot: w.took.launch,
 	}[a.Kind], func() {
 		if r.Pending == a.Kind { // else a story made it forgotten
 			r.Pending = None
@@ -250,6 +253,21 @@ func (w *world) launched(r *Runner, how fate) {
 			w.after(took, func() { w.listens(r) })
 		}
 	}
+}
+
+// booted plays the start of a container that is to wait.
+func (w *world) booted(r *Runner, how fate) {
+	if how == well || how == hangs {
+		r.Container = Running
+		w.say("%s is warm", r.Name)
+		return
+	}
+	if how == halves {
+		r.Container = Running
+	}
+	w.say("%s does not boot", r.Name)
+	w.spend(r, "boot failed")
+	w.hold(Boot, r, "boot failed")
 }
 
 func (w *world) listens(r *Runner) {
