@@ -68,7 +68,7 @@ func (p *program) command() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return misuse(cmd, err) })
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(p.runCommand(), p.hostCommand(), p.demoCommand(),
-		p.statusCommand(), p.planCommand(), p.jobsCommand(), p.explainCommand(), p.syncCommand(),
+		p.statusCommand(), p.planCommand(), p.jobsCommand(), p.explainCommand(), p.rolloutCommand(), p.syncCommand(),
 		p.validateCommand(), p.sweepCommand(), p.versionCommand(), p.completionCommand())
 	return root
 }

@@ -89,7 +89,7 @@ func (p *program) printTroubles(s daemon.Status, now time.Time) error {
 // phases says how many of a pool's runners are in which phase, busiest last as
 // in a runner's life.
 func phases(l daemon.PoolStatus) string {
-	life := []string{"cloning", "spare", "warm", "launching", "idle", "busy", "done"}
+	life := []string{"cloning", "spare", "smoke", "warm", "launching", "idle", "busy", "done"}
 	names := slices.SortedFunc(maps.Keys(l.Phases), func(a, b string) int {
 		return slices.Index(life, a) - slices.Index(life, b)
 	})

@@ -22,6 +22,9 @@ func (d *Daemon) Admin() http.Handler {
 	mux.HandleFunc("GET /v1/jobs", answer(d.jobs))
 	mux.HandleFunc("GET /v1/jobs/{id}", answer(d.job))
 	mux.HandleFunc("GET /v1/events", answer(d.events))
+	mux.HandleFunc("GET /v1/rollouts", answer(d.rolloutStatus))
+	mux.HandleFunc("GET /v1/rollouts/history", answer(d.rolloutHistory))
+	mux.HandleFunc("POST /v1/rollouts/{pool}/{order}", answer(d.order))
 	mux.HandleFunc("POST /v1/sync", answer(d.sync))
 	return mux
 }
@@ -35,6 +38,8 @@ func answer[T any](f func(*http.Request) (T, error)) http.HandlerFunc {
 		switch {
 		case errors.Is(err, fleet.ErrNotFound):
 			http.Error(w, err.Error(), http.StatusNotFound)
+		case errors.Is(err, fleet.ErrOrder):
+			http.Error(w, err.Error(), http.StatusConflict)
 		case errors.Is(err, errBadRequest):
 			http.Error(w, err.Error(), http.StatusBadRequest)
 		case errors.Is(err, ErrStopped):

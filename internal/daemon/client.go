@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -71,6 +72,25 @@ func (c *Client) Sync(ctx context.Context) error {
 	return err
 }
 
+// Rollouts asks how far each pool's roll-out is.
+func (c *Client) Rollouts(ctx context.Context) ([]RolloutStatus, error) {
+	return call[[]RolloutStatus](ctx, c, http.MethodGet, "/v1/rollouts", nil)
+}
+
+// RolloutHistory lists what became of a pool's roll-outs, or of all if pool is
+// empty, the latest first.
+func (c *Client) RolloutHistory(ctx context.Context, pool string, limit int) ([]RolloutTurn, error) {
+	q := url.Values{"pool": {pool}, "limit": {strconv.Itoa(limit)}}
+	return call[[]RolloutTurn](ctx, c, http.MethodGet, "/v1/rollouts/history", q)
+}
+
+// Order asks something of a pool's roll-out: pause, resume, promote, abort, or
+// retry a bad version (all, if empty).
+func (c *Client) Order(ctx context.Context, pool, order, version string) (RolloutStatus, error) {
+	path := "/v1/rollouts/" + url.PathEscape(pool) + "/" + order
+	return call[RolloutStatus](ctx, c, http.MethodPost, path, url.Values{"version": {version}})
+}
+
 // ErrNoDaemon says that nothing listens on the admin socket.
 var ErrNoDaemon = errors.New("no daemon is running")
 
@@ -92,6 +112,10 @@ func call[T any](ctx context.Context, c *Client, method, path string, query url.
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusNotFound {
 		return out, fmt.Errorf("ask daemon for %s: %w", path, fleet.ErrNotFound)
+	}
+	if resp.StatusCode == http.StatusConflict {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+		return out, fmt.Errorf("%s", bytes.TrimSpace(text))
 	}
 	if resp.StatusCode >= 300 {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))

@@ -2,6 +2,9 @@ package daemon_test
 
 import (
 	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -195,4 +198,52 @@ func (p *play) templateWith(vmid int, version, ailment, runner string) {
 	p.runner = runner
 	p.template(vmid, version, ailment)
 	p.runner = ""
+}
+
+// ordered gives an order as the command line does, and returns the answer.
+func (p *play) ordered(what string) (code int, body string) {
+	p.t.Helper()
+	answer := httptest.NewRecorder()
+	p.now.d.Admin().ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "http://dayfly/v1/rollouts/"+what, nil))
+	return answer.Code, answer.Body.String()
+}
+
+func TestOrdersSteerARollOutAndSurviveACrash(t *testing.T) {
+	story(t, usual, rolling(""), func(p *play) {
+		if code, body := p.ordered("linux/pause"); code != http.StatusConflict || !strings.Contains(body, "is stable") {
+			t.Errorf("pausing what is stable: %d %s", code, body)
+		}
+		if code, _ := p.ordered("other/pause"); code != http.StatusNotFound {
+			t.Errorf("an order to no pool: %d", code)
+		}
+		if code, _ := p.ordered("linux/wind"); code != http.StatusBadRequest {
+			t.Errorf("no order: %d", code)
+		}
+		p.template(9001, next, "")
+		p.comes(fleet.Canarying, 5*time.Minute)
+		if code, body := p.ordered("linux/pause"); code != http.StatusOK || !strings.Contains(body, `"stage":"paused"`) {
+			t.Errorf("pause: %d %s", code, body)
+		}
+		p.crash()
+		p.start()
+		time.Sleep(time.Minute)
+		p.comes(fleet.Paused, time.Second)
+		if code, body := p.ordered("linux/abort"); code != http.StatusOK {
+			t.Errorf("abort: %d %s", code, body)
+		}
+		p.comes(fleet.Settled, time.Minute)
+		if code, body := p.ordered("linux/retry?version=" + next); code != http.StatusOK {
+			t.Errorf("retry: %d %s", code, body)
+		}
+		p.comes(fleet.Canarying, 5*time.Minute)
+		if code, body := p.ordered("linux/promote"); code != http.StatusOK {
+			t.Errorf("promote: %d %s", code, body)
+		}
+		p.comes(fleet.Baking, time.Minute)
+		p.ordered("linux/promote")
+		if r := p.rollout(); r.Stable.Version != next {
+			t.Errorf("stable is %s, want %s", r.Stable, next)
+		}
+		p.gone(10 * time.Minute)
+	})
 }
