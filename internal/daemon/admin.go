@@ -109,9 +109,10 @@ func (d *Daemon) snapshot(s *state) Status {
 }
 
 func poolStatus(p fleet.Pool, phases map[string]int, jobs []fleet.Job) PoolStatus {
+	warm, _ := p.Warming(time.Now())
 	out := PoolStatus{
 		Name: p.Name, Scope: string(p.Scope), Labels: p.Labels, Template: p.Template.String(),
-		Max: p.Max, Spare: p.Spare, Drained: p.Drained, Phases: phases,
+		Max: p.Max, Spare: p.Spare, Warm: warm, Drained: p.Drained, Phases: phases,
 	}
 	for i := range jobs {
 		if j := &jobs[i]; j.Status == fleet.Queued && p.Takes(j) {
@@ -130,7 +131,7 @@ func runnerStatus(r fleet.Runner, phase fleet.Phase) RunnerStatus {
 	if r.Pending != fleet.None {
 		out.Pending = r.Pending.String()
 	}
-	for _, t := range []time.Time{r.Cloned, r.Launched, r.Started, r.Listened, r.Took, r.Ended, r.Spent} {
+	for _, t := range []time.Time{r.Cloned, r.Booted, r.Launched, r.Started, r.Listened, r.Took, r.Ended, r.Spent} {
 		if t.After(out.Since) {
 			out.Since = t
 		}

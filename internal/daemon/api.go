@@ -37,6 +37,7 @@ type PoolStatus struct {
 	Template string         `json:"template"`
 	Max      int            `json:"max"`
 	Spare    int            `json:"spare"`
+	Warm     int            `json:"warm"` // now, by its schedule
 	Drained  bool           `json:"drained"`
 	Phases   map[string]int `json:"phases"` // phase → runners
 	Queued   int            `json:"queued"` // jobs that this pool may run

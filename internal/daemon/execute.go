@@ -49,6 +49,8 @@ func (d *Daemon) prepare(a *fleet.Action, now time.Time) (*runner, fleet.Pool, e
 			r.Launched = now
 		case fleet.Smoke:
 			r.Smoked = now
+		case fleet.Boot:
+			r.Booted = now
 		}
 		return r, pool, nil
 	}
@@ -135,6 +137,8 @@ func (d *Daemon) execute(ctx context.Context, a fleet.Action, r fleet.Runner, po
 		out = d.launch(ctx, r, pool)
 	case fleet.Smoke:
 		out = d.smoke(ctx, r, pool)
+	case fleet.Boot:
+		out = d.boot(ctx, r, pool)
 	case fleet.Deregister:
 		out = d.deregister(ctx, a, r)
 	case fleet.Destroy:
@@ -163,6 +167,8 @@ func undo(k fleet.Kind) func(*runner) {
 			r.Launched = time.Time{}
 		case fleet.Smoke:
 			r.Smoked = time.Time{}
+		case fleet.Boot:
+			r.Booted = time.Time{}
 		}
 	}
 }
@@ -196,7 +202,7 @@ func (d *Daemon) finish(a fleet.Action, intent int64, out outcome) {
 		switch {
 		case out.hold != nobody:
 			d.failed(out.holds(a.Kind, r.Runner), out.err)
-		case out.err == nil && (a.Kind == fleet.Clone || a.Kind == fleet.Launch):
+		case out.err == nil && (a.Kind == fleet.Clone || a.Kind == fleet.Boot || a.Kind == fleet.Launch):
 			d.succeeded(subject{kind: a.Kind, pool: r.Pool, node: r.Node})
 			d.succeeded(subject{kind: a.Kind, scope: r.Scope})
 		}

@@ -24,8 +24,9 @@ type half struct {
 
 // halves are the root halves that answer, by node.
 type halves struct {
-	mu sync.Mutex
-	by map[string]*half
+	mu   sync.Mutex
+	by   map[string]*half
+	lost map[string]time.Time // since when those that answered do not
 }
 
 // on is the root half of a node; nil: none answers.
@@ -39,13 +40,29 @@ func (h *halves) set(node string, one *half) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.by == nil {
-		h.by = map[string]*half{}
+		h.by, h.lost = map[string]*half{}, map[string]time.Time{}
 	}
 	if one == nil {
 		delete(h.by, node)
+		h.lost[node] = time.Now()
 	} else {
 		h.by[node] = one
+		delete(h.lost, node)
 	}
+}
+
+// away is since when a node has no root half that answers, at the latest since
+// the daemon began; zero: it has one.
+func (h *halves) away(node string, began time.Time) time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.by[node] != nil {
+		return time.Time{}
+	}
+	if at, known := h.lost[node]; known {
+		return at
+	}
+	return began
 }
 
 func (h *halves) all() map[string]*half {
@@ -120,6 +137,7 @@ func (d *Daemon) followHalf(ctx context.Context, c *host.Client) error {
 		d.fine(halfAway + c.Where())
 		d.log.Info("root half answers", "node", hello.Node, "version", hello.Version)
 	})
+	d.inbox.poke()
 	d.looks.containers.poke(hello.Node) // what ended while nobody told
 	d.work.Go(func() { h.work.run(ctx, func(ctx context.Context) error { return d.lookAtWork(ctx, hello.Node, h) }) })
 	for mark := ""; ; {

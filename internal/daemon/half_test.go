@@ -211,3 +211,121 @@ func TestLeftoverIsRepaired(t *testing.T) {
 		p.succeeded(id)
 	})
 }
+
+// warm is the pool of onePool with warm containers.
+func warm(most, spare, n int) string {
+	return fmt.Sprintf(onePool, fmt.Sprintf("scale {\n max = %d\n spare = %d\n warm = %d\n}", most, spare, n))
+}
+
+// phases counts the runners by phase.
+func (p *play) phases() map[string]int {
+	p.t.Helper()
+	count := map[string]int{}
+	for _, r := range p.status().Runners {
+		count[r.Phase]++
+	}
+	return count
+}
+
+func (p *play) warmed(n int) {
+	p.t.Helper()
+	p.until(time.Minute, fmt.Sprintf("%d are warm", n), func() bool { return p.phases()["warm"] == n })
+}
+
+// TestWarmContainerTakesAJobWithoutAStart compares it with a spare.
+func TestWarmContainerTakesAJobWithoutAStart(t *testing.T) {
+	slow := usual
+	slow.PVE.Timing.Start, slow.Guest.Boot = 3*time.Second, 3*time.Second
+	halfStory(t, slow, warm(3, 0, 1), func(p *play) {
+		p.warmed(1)
+		if s := p.w.Summary(); s.JITMinted != 0 || len(p.running()) != 1 {
+			p.t.Errorf("before a job: %s", s)
+		}
+		id := p.job("acme/app", 20*time.Second)
+		if took := p.began(id, time.Minute); took > 4*time.Second {
+			p.t.Errorf("the job waited %s, with a container that had booted", took)
+		}
+		p.warmed(1) // another one
+		p.until(3*time.Minute, "the job ends", p.over)
+		p.succeeded(id)
+		if s := p.w.Summary(); s.JITMinted != 1 {
+			p.t.Errorf("%d JIT configs for one job", s.JITMinted)
+		}
+	})
+}
+
+// TestWarmSurvivesARestart kills the daemon: the container is still warm.
+func TestWarmSurvivesARestart(t *testing.T) {
+	halfStory(t, usual, warm(2, 0, 1), func(p *play) {
+		p.warmed(1)
+		before := p.running()
+		p.crash()
+		time.Sleep(time.Minute)
+		p.start()
+		p.warmed(1)
+		id := p.job("acme/app", 20*time.Second)
+		p.began(id, 5*time.Second)
+		if got := p.running(); len(got) == 0 || got[0] != before[0] {
+			p.t.Errorf("running %v, before %v", got, before)
+		}
+		p.until(3*time.Minute, "the job ends", p.over)
+		p.succeeded(id)
+	})
+}
+
+// TestWarmWithoutMemoryIsNotTrusted loses the journal: nobody knows any more
+// that no config is in it.
+func TestWarmWithoutMemoryIsNotTrusted(t *testing.T) {
+	halfStory(t, usual, warm(3, 0, 1), func(p *play) {
+		p.warmed(1)
+		old := p.running()[0]
+		p.crash()
+		p.loseJournal()
+		p.start()
+		p.until(10*time.Minute, "it is gone", func() bool { _, there := p.w.Proxmox.Container(old); return !there })
+		p.warmed(1)
+		id := p.job("acme/app", 20*time.Second)
+		p.until(3*time.Minute, "the job ends", p.over)
+		p.succeeded(id)
+	})
+}
+
+func TestNothingIsWarmWithoutARootHalf(t *testing.T) {
+	story(t, usual, warm(3, 1, 1), func(p *play) {
+		p.until(time.Minute, "two spares", func() bool { return p.phases()["spare"] == 2 })
+		time.Sleep(time.Minute)
+		if got := p.phases(); got["warm"] != 0 || got["spare"] != 2 {
+			p.t.Errorf("phases: %v", got)
+		}
+	})
+}
+
+// TestRefusedConfigLeavesAWarmContainerWarm has GitHub at its limit.
+func TestRefusedConfigLeavesAWarmContainerWarm(t *testing.T) {
+	halfStory(t, usual, warm(2, 0, 1), func(p *play) {
+		p.warmed(1)
+		before := p.running()
+		p.w.GitHub.Throttle(30 * time.Second)
+		id := p.job("acme/app", 20*time.Second)
+		p.began(id, 5*time.Minute)
+		p.until(3*time.Minute, "the job ends", p.over)
+		p.succeeded(id)
+		if c, ok := p.w.Proxmox.Container(before[0]); ok && c.Boots != 1 {
+			p.t.Errorf("container %d was started %d times", c.VMID, c.Boots)
+		}
+		if s := p.w.Summary(); s.Clones > 3 {
+			p.t.Errorf("%d containers were made: %s", s.Clones, s)
+		}
+	})
+}
+
+// TestWarmContainerThatGoesDownIsReplaced powers it off from inside.
+func TestWarmContainerThatGoesDownIsReplaced(t *testing.T) {
+	halfStory(t, usual, warm(2, 0, 1), func(p *play) {
+		p.warmed(1)
+		old := p.running()[0]
+		p.w.Proxmox.PowerOff(old)
+		p.until(time.Minute, "it is gone", func() bool { _, there := p.w.Proxmox.Container(old); return !there })
+		p.warmed(1)
+	})
+}

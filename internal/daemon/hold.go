@@ -39,7 +39,7 @@ type hold struct {
 // Proxmox refuses is the node's, what GitHub refuses or a runner that never
 // listens is the pool's, and a rate limit is the whole scope's.
 func (d *Daemon) failed(key subject, err error) {
-	if key.kind != fleet.Clone && key.kind != fleet.Launch {
+	if key.kind != fleet.Clone && key.kind != fleet.Launch && key.kind != fleet.Boot {
 		return // clean-up is never held back, only repeated later
 	}
 	s := &d.state

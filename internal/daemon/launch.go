@@ -82,53 +82,82 @@ func started(m mint) func(*runner) {
 	}
 }
 
-// launchByHost starts the container and mints the config at once, and has the
-// root half bring the one into the other.
+// launchByHost starts the container and mints the config at once, unless it
+// is warm, and has the root half bring the one into the other.
 func (d *Daemon) launchByHost(ctx context.Context, c *host.Client, r fleet.Runner, pool fleet.Pool) outcome {
 	up := make(chan error, 1)
 	go func() { up <- d.bringUp(ctx, r) }()
 	m := d.mint(ctx, r, pool)
 	begun := <-up
-	ran := begun == nil || errors.Is(begun, errUnmarked)
 	runs := func(r *runner) {
-		if ran {
-			r.Started, r.Container = time.Now(), fleet.Running
+		if begun == nil {
+			r.Container = fleet.Running
 		}
 	}
-	if m.err != nil {
+	switch {
+	case m.err != nil && (begun != nil || m.unsure(ctx)):
 		return outcome{err: m.err, apply: func(r *runner) { runs(r); spent("mint failed: " + m.err.Error())(r) }, hold: thePool}
+	case m.err != nil:
+		// Refused without effect: it is a warm container now, if it was none.
+		return outcome{err: m.err, apply: warmed, hold: thePool}
 	}
 	events := []journal.Event{m.event(r)}
 	r.RegistrationID = m.reg.ID
-	give := func(r *runner) { m.done(r); runs(r); spent("launch failed")(r) }
-	if begun != nil {
-		return outcome{err: begun, events: events, apply: give, hold: theNode}
-	}
-	_, err := c.Inject(ctx, r.VMID, r.Name, m.jit, facts(r))
-	if err != nil && !errors.Is(err, fleet.ErrUnknownOutcome) {
+	if err := d.hand(ctx, c, r, m, begun); err != nil {
+		give := func(r *runner) { m.done(r); runs(r); spent("launch failed")(r) }
 		return outcome{err: err, events: events, apply: give, hold: theNode}
 	}
 	return outcome{events: append(events, event(r, journal.Started, "config delivered by the root half")), apply: started(m)}
 }
 
-// bringUp starts a container unless it runs, and makes its manifest say that a
-// config may come: nothing else in its configuration would. A start whose
-// outcome is unknown is taken for one: the root half sees whether it runs.
+// bringUp starts a container unless it runs. A start whose outcome is unknown
+// is taken for one: the root half sees whether it runs.
 func (d *Daemon) bringUp(ctx context.Context, r fleet.Runner) error {
-	if r.Container != fleet.Running {
-		d.metrics.issued()
-		if err := d.cfg.Proxmox.Start(ctx, r.Node, r.VMID); err != nil && !errors.Is(err, fleet.ErrUnknownOutcome) {
-			return err
-		}
+	if r.Container == fleet.Running {
+		return nil
 	}
-	if err := d.cfg.Proxmox.MarkLaunched(ctx, r.Node, r.VMID); err != nil {
-		return fmt.Errorf("%w: %w", err, errUnmarked)
+	d.metrics.issued()
+	err := d.cfg.Proxmox.Start(ctx, r.Node, r.VMID)
+	if errors.Is(err, fleet.ErrUnknownOutcome) {
+		return nil
 	}
-	return nil
+	return err
 }
 
-// errUnmarked says that a container runs, but must not get a config.
-var errUnmarked = errors.New("it runs, but gets no JIT config")
+// hand brings a config into a container that was begun. First its manifest
+// must say that one may be there: nothing else in its configuration does.
+func (d *Daemon) hand(ctx context.Context, c *host.Client, r fleet.Runner, m mint, begun error) error {
+	if begun != nil {
+		return begun
+	}
+	if err := d.cfg.Proxmox.MarkLaunched(ctx, r.Node, r.VMID); err != nil {
+		return err
+	}
+	_, err := c.Inject(ctx, r.VMID, r.Name, m.jit, facts(r))
+	if errors.Is(err, fleet.ErrUnknownOutcome) {
+		return nil // the deadline to register decides
+	}
+	return err
+}
+
+// warmed makes a runner whose container was started, and that has no config,
+// one that waits for it.
+func warmed(r *runner) {
+	r.Launched, r.Container = time.Time{}, fleet.Running
+	if r.Booted.IsZero() {
+		r.Booted = time.Now()
+	}
+}
+
+// boot starts a container that is to wait for its config.
+func (d *Daemon) boot(ctx context.Context, r fleet.Runner, pool fleet.Pool) outcome {
+	ctx, cancel := context.WithTimeout(ctx, pool.Timeouts.Launch)
+	defer cancel()
+	if err := d.bringUp(ctx, r); err != nil {
+		return outcome{err: err, apply: spent("its boot failed"), hold: theNode}
+	}
+	return outcome{apply: warmed, events: []journal.Event{event(r, journal.Started, "warm")}}
+}
 
 // facts are what a job's log tells of where it runs.
 func facts(r fleet.Runner) map[string]string {

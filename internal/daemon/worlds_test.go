@@ -92,6 +92,12 @@ func randomWorld(t *testing.T, seed uint64, loud bool) {
 	maxA, maxB := 1+rng.IntN(5), 1+rng.IntN(3)
 	spareA, spareB := rng.IntN(maxA+1), rng.IntN(maxB+1)
 	files := fmt.Sprintf(worldPools, 1+spareA+spareB+rng.IntN(4), maxA, spareA, maxB, spareB)
+	if seed%2 == 0 && spareA < maxA {
+		files = strings.Replace(files, fmt.Sprintf("spare = %d\n", spareA), fmt.Sprintf("spare = %d\n    warm  = 1\n", spareA), 1)
+	}
+	if seed%4 == 0 {
+		cfg.Guest.Wait = 10 * time.Hour // as the guest of a template does; else warm ones go down by themselves
+	}
 	p := newPlay(t, cfg, files)
 	if rng.IntN(2) == 0 {
 		p.template(9001, "2.335.1-1", "")

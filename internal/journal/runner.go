@@ -71,19 +71,19 @@ func (j *Journal) Cooling(ctx context.Context, since time.Time) (map[fleet.VMID]
 }
 
 const runnerColumns = `name, pool, scope, node, vmid, family, version, source, storage, registration, job,
-	created, cloned, launched, started, listened, took, ended, spent, removed, cause, retry, smoked, passed, failed, fault, exit`
+	created, cloned, launched, started, listened, took, ended, spent, removed, cause, retry, smoked, passed, failed, fault, exit, booted`
 
 // saveRunner writes the row of a runner that exists.
 func (t *tx) saveRunner(r fleet.Runner) error {
 	_, err := t.exec(`INSERT OR REPLACE INTO runners (`+runnerColumns+`, forgotten)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)`, runnerValues(r)...)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)`, runnerValues(r)...)
 	return err
 }
 
 // updateRunner writes the row and leaves it forgotten if it is.
 func (t *tx) updateRunner(r fleet.Runner) error {
 	_, err := t.exec(`INSERT OR REPLACE INTO runners (`+runnerColumns+`, forgotten)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27,
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28,
 		coalesce((SELECT forgotten FROM runners WHERE name = ?1), 0))`, runnerValues(r)...)
 	return err
 }
@@ -93,17 +93,17 @@ func runnerValues(r fleet.Runner) []any {
 		int64(r.Source), r.Storage, r.RegistrationID, int64(r.Job),
 		nano(r.Created), nano(r.Cloned), nano(r.Launched), nano(r.Started), nano(r.Listened),
 		nano(r.Took), nano(r.Ended), nano(r.Spent), nano(r.Removed), clip(r.Cause), nano(r.Retry),
-		nano(r.Smoked), nano(r.Passed), nano(r.Failed), clip(r.Fault), r.Exit}
+		nano(r.Smoked), nano(r.Passed), nano(r.Failed), clip(r.Fault), r.Exit, nano(r.Booted)}
 }
 
 func scanRunner(row scanner) (r fleet.Runner, err error) {
-	var at [13]int64
+	var at [14]int64
 	err = row.Scan(&r.Name, &r.Pool, &r.Scope, &r.Node, &r.VMID, &r.Template.Family, &r.Template.Version,
 		&r.Source, &r.Storage, &r.RegistrationID, &r.Job,
 		&at[0], &at[1], &at[2], &at[3], &at[4], &at[5], &at[6], &at[7], &at[8], &r.Cause, &at[9],
-		&at[10], &at[11], &at[12], &r.Fault, &r.Exit)
+		&at[10], &at[11], &at[12], &r.Fault, &r.Exit, &at[13])
 	for i, t := range []*time.Time{&r.Created, &r.Cloned, &r.Launched, &r.Started, &r.Listened,
-		&r.Took, &r.Ended, &r.Spent, &r.Removed, &r.Retry, &r.Smoked, &r.Passed, &r.Failed} {
+		&r.Took, &r.Ended, &r.Spent, &r.Removed, &r.Retry, &r.Smoked, &r.Passed, &r.Failed, &r.Booted} {
 		*t = moment(at[i])
 	}
 	return r, err

@@ -132,11 +132,11 @@ func TestUpgradeCopiesFirst(t *testing.T) {
 func TestFailedUpgradeChangesNothingHalfway(t *testing.T) {
 	path := dumped(t, "schema-1.sql")
 	_, err := openAt(context.Background(), path, Options{}, later(t, "CREATE TABLE more (id INTEGER); SELECT nonsense"))
-	if err == nil || !strings.Contains(err.Error(), "upgrade to schema 5") {
-		t.Fatalf("%v, want an error about schema 5", err)
+	if err == nil || !strings.Contains(err.Error(), "upgrade to schema 6") {
+		t.Fatalf("%v, want an error about schema 6", err)
 	}
-	if got := number(t, path, "PRAGMA user_version"); got != 4 {
-		t.Errorf("schema %d after the failure, want 4", got)
+	if got := number(t, path, "PRAGMA user_version"); got != 5 {
+		t.Errorf("schema %d after the failure, want 5", got)
 	}
 	if got := number(t, path, "SELECT count(*) FROM sqlite_schema WHERE name = 'more'"); got != 0 {
 		t.Error("half of the failed step is there")

@@ -66,6 +66,17 @@ pool "linux-x64" {
   scale {
     max   = 12
     spare = 2
+    warm  = 3
+    schedule {
+      days     = ["mon", "fri"]
+      from     = "08:30"
+      for      = "10h"
+      timezone = "Europe/Berlin"
+      warm     = 5
+    }
+    schedule {
+      warm = 4
+    }
   }
   placement {
     nodes        = ["pve1", "pve2"]
@@ -109,6 +120,7 @@ pool "linux-x64" {
     clone  = "10m"
     launch = "45s"
     idle   = "2m"
+    warm   = "2h"
   }
   retry {
     attempts = 3
@@ -129,6 +141,10 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 	if diags.Len() > 0 {
 		t.Fatalf("diagnostics:\n%s", diags.Error())
 	}
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Skipf("needs the time zone database: %v", err)
+	}
 	want := fleet.Desired{
 		Limits: fleet.Limits{Max: 40, PerNode: 20, NodeTasks: 4, StoreTasks: 2},
 		Pools: []fleet.Pool{{
@@ -140,11 +156,15 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 				Canary: []fleet.Canary{{Jobs: 3, Percent: 100, AtOnce: 2}, {Jobs: 5, Percent: 10}},
 			},
 			Pack: true, Reserve: fleet.Room{MemoryMiB: 8 << 10, Cores: 2},
-			Spare: 2, Max: 12, Nodes: []string{"pve1", "pve2"}, PerNode: 8, Drained: true,
+			Windows: []fleet.Window{
+				{Days: [7]bool{1: true, 5: true}, From: 8*time.Hour + 30*time.Minute, For: 10 * time.Hour, Zone: berlin, Warm: 5},
+				{Days: [7]bool{true, true, true, true, true, true, true}, For: 24 * time.Hour, Zone: time.UTC, Warm: 4},
+			},
+			Spare: 2, Warm: 3, Max: 12, Nodes: []string{"pve1", "pve2"}, PerNode: 8, Drained: true,
 			Size:    fleet.Size{Cores: 8, MemoryMiB: 16 << 10, SwapMiB: -1},
 			Network: fleet.Network{Bridge: "vmbr0", VLAN: 240},
 			Timeouts: fleet.Timeouts{Clone: 10 * time.Minute, Launch: 45 * time.Second,
-				Register: 90 * time.Second, Idle: 2 * time.Minute, Job: 90 * time.Minute},
+				Register: 90 * time.Second, Idle: 2 * time.Minute, Job: 90 * time.Minute, Warm: 2 * time.Hour},
 			Retry: fleet.Retry{Min: 5 * time.Second, Max: 2 * time.Minute, Attempts: 3},
 		}, {
 			Name: "least", Scope: "acme/app", Labels: []string{"release"},
@@ -155,11 +175,12 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 				Canary: []fleet.Canary{{Jobs: 5, AtOnce: 1}, {Jobs: 20, Percent: 25}},
 			},
 			Timeouts: fleet.Timeouts{Clone: 5 * time.Minute, Launch: time.Minute,
-				Register: 90 * time.Second, Idle: 5 * time.Minute, Job: 90 * time.Minute},
+				Register: 90 * time.Second, Idle: 5 * time.Minute, Job: 90 * time.Minute, Warm: 4 * time.Hour},
 			Retry: fleet.Retry{Min: 2 * time.Second, Max: time.Minute, Attempts: 5},
 		}},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	zones := cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() })
+	if diff := cmp.Diff(want, got, zones); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }

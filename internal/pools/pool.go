@@ -92,6 +92,18 @@ func (r *reader) required(p *pool) {
 func (r *reader) scale(b *scaleBlock, out *fleet.Pool) {
 	out.Max = r.count(b.Max, 1, maxContainers)
 	out.Spare = r.count(b.Spare, 0, maxContainers)
+	out.Warm = r.count(b.Warm, 0, maxContainers)
+	for _, w := range b.Schedule {
+		out.Windows = append(out.Windows, r.window(w))
+		if r.good(b.Max, w.Warm) && out.Windows[len(out.Windows)-1].Warm > out.Max {
+			at := firstWritten(w.Warm, b.Max)
+			r.report(problem(&at, "Too many warm containers", "warm is greater than max (%d): warm ones count as containers.", out.Max))
+		}
+	}
+	if r.good(b.Max, b.Spare, b.Warm) && out.Warm > 0 && out.Spare+out.Warm > out.Max {
+		at := firstWritten(b.Warm, b.Max)
+		r.report(problem(&at, "Too many warm containers", "spare and warm together (%d) are greater than max (%d): both count as containers.", out.Spare+out.Warm, out.Max))
+	}
 	if r.good(b.Max, b.Spare) && out.Spare > out.Max {
 		at := firstWritten(b.Spare, b.Max)
 		r.report(problem(&at, "Too many spares", "spare (%d) is greater than max (%d): spares count as containers.", out.Spare, out.Max))
@@ -157,6 +169,7 @@ func (r *reader) timeouts(b *timeoutsBlock) fleet.Timeouts {
 		Register: r.duration(b.Register, 5*time.Second, time.Hour),
 		Idle:     r.duration(b.Idle, 10*time.Second, 23*time.Hour),
 		Job:      r.duration(b.Job, time.Minute, 120*time.Hour),
+		Warm:     r.duration(b.Warm, time.Minute, 168*time.Hour),
 	}
 	for _, part := range []struct {
 		attr *hcl.Attribute

@@ -60,6 +60,17 @@ type poolBody struct {
 type scaleBlock struct {
 	Max   *hcl.Attribute `hcl:"max,optional" type:"number, 1 to 10000" example:"12" doc:"Containers of this pool, in every phase."`
 	Spare *hcl.Attribute `hcl:"spare,optional" type:"number, 0 to max" default:"0" example:"2" doc:"Containers to keep cloned, stopped and unregistered, so that a job only waits for the start."`
+	Warm  *hcl.Attribute `hcl:"warm,optional" type:"number, 0 to max" default:"0" example:"1" doc:"Containers to keep booted and unregistered beside the spares, so that a job waits for its runner only. They need the root half on their node (dayfly host); where there is none, they are spares."`
+
+	Schedule []*scheduleBlock `hcl:"schedule,block" doc:"A time of the week in which the pool keeps another number of warm containers. There may be several; of those at the same time, the largest number counts."`
+}
+
+type scheduleBlock struct {
+	Days     *hcl.Attribute `hcl:"days,optional" type:"list of 1 to 7 days" default:"[\"mon\", \"tue\", \"wed\", \"thu\", \"fri\", \"sat\", \"sun\"]" example:"[\"mon\", \"fri\"]" doc:"Days on which it begins."`
+	From     *hcl.Attribute `hcl:"from,optional" type:"time of the day" default:"\"00:00\"" example:"\"08:30\"" doc:"When it begins, by the clock of the time zone."`
+	For      *hcl.Attribute `hcl:"for,optional" type:"duration, 1m to 24h" default:"\"24h\"" example:"\"10h\"" doc:"How long it lasts."`
+	Timezone *hcl.Attribute `hcl:"timezone,optional" type:"text" default:"\"UTC\"" example:"\"Europe/Berlin\"" doc:"Name of the time zone."`
+	Warm     *hcl.Attribute `hcl:"warm,optional" type:"number, 0 to max" default:"1" example:"3" doc:"Warm containers then."`
 }
 
 type githubBlock struct {
@@ -117,6 +128,7 @@ type timeoutsBlock struct {
 	Register *hcl.Attribute `hcl:"register,optional" type:"duration, 5s to 1h" default:"\"60s\"" example:"\"90s\"" doc:"Container started to runner listening at GitHub."`
 	Idle     *hcl.Attribute `hcl:"idle,optional" type:"duration, 10s to 23h" default:"\"5m\"" example:"\"5m\"" doc:"Listening without a job. GitHub forgets the registration of an unused runner after a day."`
 	Job      *hcl.Attribute `hcl:"job,optional" type:"duration, 1m to 120h" default:"\"6h\"" example:"\"6h\"" doc:"Wall clock of one job, after which its container is destroyed. GitHub's own limit is 5 days."`
+	Warm     *hcl.Attribute `hcl:"warm,optional" type:"duration, 1m to 168h" default:"\"4h\"" example:"\"4h\"" doc:"Booted and waiting, after which a warm container is replaced."`
 }
 
 type retryBlock struct {
@@ -131,8 +143,8 @@ var later = map[string][]string{
 	"dayfly":    nil,
 	"limits":    nil,
 	"template":  {"verify"},
-	"pool":      {"env", "warm"},
-	"scale":     {"min_idle", "burst", "warm"},
+	"pool":      {"env"},
+	"scale":     {"min_idle", "burst"},
 	"github":    {"repos", "enterprise"},
 	"placement": nil,
 	"size":      {"disk", "cpu_units"},
