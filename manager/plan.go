@@ -11,13 +11,22 @@ import (
 
 func (p *program) planCommand() *cobra.Command {
 	return p.asks(p.reads(&cobra.Command{
-		Use:   "plan",
-		Short: "show what the daemon would do now, and why",
+		Use:   "plan [DIR|REV]",
+		Short: "show what the daemon would do now, or with other pools, and why",
 		Long: `Show what the daemon would do now, and why. Nothing is done.
 
-exit codes: 0 nothing to do, 1 error, 2 something to do.`,
-		Args: takes(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+With DIR, a folder of pool files, or REV, a branch, tag or commit of the
+repository that the pools come from: show what would change if these pools were
+in force. An argument that names a folder here is a DIR.
+
+exit codes: 0 nothing to do or to change, 1 error or invalid pool files, 2
+something to do or to change.`,
+		Example: "  dayfly plan\n  dayfly plan ./pools\n  dayfly plan refs/pull/12/head",
+		Args:    takesAtMost("DIR|REV"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return p.foresee(cmd.Context(), args[0])
+			}
 			plan, err := daemon.Dial(p.socket).Plan(cmd.Context())
 			if err != nil {
 				return err

@@ -54,6 +54,16 @@ func takes(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// takesAtMost makes a check that there are no more arguments than names.
+func takesAtMost(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > len(names) {
+			return misuse(cmd, fmt.Errorf("unexpected argument %q", args[len(names)]))
+		}
+		return nil
+	}
+}
+
 // report prints err for people and returns the exit code.
 func report(w io.Writer, err error) int {
 	if err == nil {

@@ -40,9 +40,9 @@ const about = `dayfly runs GitHub Actions jobs in throw-away LXC containers on P
 A container is cloned from a versioned template, runs exactly one job and is
 destroyed.
 
-exit codes: 0 done, 1 error, 2 wrong usage; "plan" and "status" also exit 2
-when there is something to do or wrong. Color is left out when the output is
-not a terminal or NO_COLOR is set.`
+exit codes: 0 done, 1 error, 2 wrong usage; "plan", "status" and "fmt --check"
+also exit 2 when there is something to do or wrong. Color is left out when the
+output is not a terminal or NO_COLOR is set.`
 
 // command makes the command tree.
 func (p *program) command() *cobra.Command {
@@ -69,7 +69,7 @@ func (p *program) command() *cobra.Command {
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(p.runCommand(), p.hostCommand(), p.demoCommand(),
 		p.statusCommand(), p.planCommand(), p.jobsCommand(), p.explainCommand(), p.rolloutCommand(), p.syncCommand(),
-		p.validateCommand(), p.sweepCommand(), p.versionCommand(), p.completionCommand())
+		p.validateCommand(), p.fmtCommand(), p.sweepCommand(), p.versionCommand(), p.completionCommand())
 	return root
 }
 

@@ -141,6 +141,7 @@ var answers = map[string]func() any{
 	"GET /v1/rollouts/history":  func() any { return new([]daemon.RolloutTurn) },
 	"POST /v1/rollouts/a/pause": func() any { return new(daemon.RolloutStatus) },
 	"POST /v1/rollouts/a/retry": func() any { return new(daemon.RolloutStatus) },
+	"POST /v1/preview":          func() any { return new(daemon.Preview) },
 }
 
 // serveAdmin starts a daemon's admin API that answers from files: "admin

@@ -25,6 +25,7 @@ func (d *Daemon) Admin() http.Handler {
 	mux.HandleFunc("GET /v1/rollouts", answer(d.rolloutStatus))
 	mux.HandleFunc("GET /v1/rollouts/history", answer(d.rolloutHistory))
 	mux.HandleFunc("POST /v1/rollouts/{pool}/{order}", answer(d.order))
+	mux.HandleFunc("POST /v1/preview", answer(d.preview))
 	mux.HandleFunc("POST /v1/sync", answer(d.sync))
 	return mux
 }
@@ -145,9 +146,7 @@ func (d *Daemon) plan(r *http.Request) (PlanStatus, error) {
 		actions, next := fleet.Plan(s.desired, o, now)
 		out := PlanStatus{At: now, Actions: []ActionPlan{}, Blocked: []BlockedPlan{}, Next: next}
 		for _, a := range actions {
-			out.Actions = append(out.Actions, ActionPlan{
-				Kind: a.Kind.String(), Pool: a.Pool, Runner: a.Runner, Node: a.Node, Template: int(a.Template), Reason: a.Reason,
-			})
+			out.Actions = append(out.Actions, actionPlan(a))
 		}
 		for _, b := range fleet.Blocked(s.desired, o, now) {
 			out.Blocked = append(out.Blocked, BlockedPlan{Job: int64(b.Job.ID), Repo: b.Job.Repo, Reason: b.Reason})

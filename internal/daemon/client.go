@@ -42,6 +42,15 @@ func (c *Client) Plan(ctx context.Context) (PlanStatus, error) {
 	return call[PlanStatus](ctx, c, http.MethodGet, "/v1/plan", nil)
 }
 
+// Preview asks what would change if a proposal came into force now.
+func (c *Client) Preview(ctx context.Context, p Proposal) (Preview, error) {
+	body, err := json.Marshal(p)
+	if err != nil {
+		return Preview{}, err
+	}
+	return send[Preview](ctx, c, http.MethodPost, "/v1/preview", nil, bytes.NewReader(body))
+}
+
 // Jobs lists the newest jobs; empty arguments do not filter.
 func (c *Client) Jobs(ctx context.Context, repo, status string, limit int) ([]JobStatus, error) {
 	q := url.Values{"limit": {strconv.Itoa(limit)}}
@@ -95,9 +104,13 @@ func (c *Client) Order(ctx context.Context, pool, order, version string) (Rollou
 var ErrNoDaemon = errors.New("no daemon is running")
 
 func call[T any](ctx context.Context, c *Client, method, path string, query url.Values) (T, error) {
+	return send[T](ctx, c, method, path, query, nil)
+}
+
+func send[T any](ctx context.Context, c *Client, method, path string, query url.Values, body io.Reader) (T, error) {
 	var out T
 	u := url.URL{Scheme: "http", Host: "dayfly", Path: path, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return out, err
 	}

@@ -89,15 +89,19 @@ func (d *Daemon) adopt(s *state, set pools.Set) {
 		d.log.Warn("pools in force, but", "reason", w.Summary+": "+w.Detail)
 	}
 	s.desired, s.inForce, s.read, s.refused = set.Desired, set, set.Revision, ""
-	l := &s.desired.Limits
-	l.Max = cmp.Or(l.Max, d.cfg.Limits.Max)
-	l.PerNode = cmp.Or(l.PerNode, d.cfg.Limits.PerNode)
-	l.NodeTasks = cmp.Or(l.NodeTasks, d.cfg.Limits.NodeTasks, defaultLimits.NodeTasks)
-	l.StoreTasks = cmp.Or(l.StoreTasks, d.cfg.Limits.StoreTasks, defaultLimits.StoreTasks)
+	d.complete(&s.desired.Limits)
 	d.fine("pools")
 	d.publish(s)
 	d.looks.jobs.pokeAll()
 	d.looks.health.poke()
+}
+
+// complete fills in the limits that the pools leave open.
+func (d *Daemon) complete(l *fleet.Limits) {
+	l.Max = cmp.Or(l.Max, d.cfg.Limits.Max)
+	l.PerNode = cmp.Or(l.PerNode, d.cfg.Limits.PerNode)
+	l.NodeTasks = cmp.Or(l.NodeTasks, d.cfg.Limits.NodeTasks, defaultLimits.NodeTasks)
+	l.StoreTasks = cmp.Or(l.StoreTasks, d.cfg.Limits.StoreTasks, defaultLimits.StoreTasks)
 }
 
 func (d *Daemon) lookAtNodes(ctx context.Context, start func(*look, func(context.Context) error)) error {

@@ -51,6 +51,11 @@ func (d dir) Load(ctx context.Context, known Known) (Set, error) {
 	return set, err
 }
 
+// At implements Source.
+func (d dir) At(context.Context, string) (Set, error) {
+	return Set{}, fmt.Errorf("%s has no revisions: %w", d, fleet.ErrInvalid)
+}
+
 // Concerns implements Source.
 func (d dir) Concerns(string, string) bool { return false }
 

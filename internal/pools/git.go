@@ -94,8 +94,30 @@ func redact(raw string) string {
 	return u.String()
 }
 
+// At implements Source.
+func (r *repository) At(ctx context.Context, revision string) (Set, error) {
+	return r.guarded(ctx, func(ctx context.Context) (Set, error) {
+		p, err := r.config.at(ctx, revision)
+		if err != nil {
+			return Set{}, err
+		}
+		commit, err := readCommit(p.store, p.tip)
+		if err != nil {
+			return Set{}, err
+		}
+		set, err := r.config.read(p.store, commit)
+		set.Origin = r.String()
+		return set, err
+	})
+}
+
 // Load implements Source.
-func (r *repository) Load(ctx context.Context, known Known) (set Set, err error) {
+func (r *repository) Load(ctx context.Context, known Known) (Set, error) {
+	return r.guarded(ctx, func(ctx context.Context) (Set, error) { return r.load(ctx, known) })
+}
+
+// guarded bounds a use of the repository, and words what goes wrong.
+func (r *repository) guarded(ctx context.Context, use func(context.Context) (Set, error)) (set Set, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, r.config.Timeout)
@@ -110,7 +132,7 @@ func (r *repository) Load(ctx context.Context, known Known) (set Set, err error)
 			set, err = Set{}, fmt.Errorf("read %s: git library: %v: %w", r, p, fleet.ErrInvalid)
 		}
 	}()
-	set, err = r.load(ctx, known)
+	set, err = use(ctx)
 	var invalid *Invalid
 	if err == nil || errors.Is(err, ErrUnchanged) || errors.As(err, &invalid) {
 		return set, err

@@ -367,3 +367,32 @@ func TestCorruptLocalRepositoryIsAnError(t *testing.T) {
 		t.Error("a repository with a broken HEAD was read")
 	}
 }
+
+func TestAnyRevisionCanBeReadAhead(t *testing.T) {
+	transports(t, func(t *testing.T, r *testRepo, c GitConfig) {
+		first := r.commit("main", r.files(minimal("3")))
+		topic := r.commit("topic/one", r.files(minimal("4")), first)
+		r.must(r.repo.Storer.SetReference(plumbing.NewHashReference("refs/pull/7/head", topic)))
+		r.must(r.repo.Storer.SetReference(plumbing.NewHashReference("refs/tags/v1", first)))
+		c.Verify = allow(t) // a preview asks for no signature
+		for revision, want := range map[string]plumbing.Hash{
+			"main": first, "topic/one": topic, "refs/pull/7/head": topic, "v1": first, topic.String(): topic,
+		} {
+			set, err := Git(c).At(t.Context(), revision)
+			if err != nil || set.Revision != want.String() || set.Signer != "" || len(set.Desired.Pools) != 1 {
+				t.Errorf("%s: got %v, revision %s, want %s", revision, err, set.Revision, want)
+			}
+		}
+		if _, err := Git(c).At(t.Context(), "gone"); !errors.Is(err, fleet.ErrNotFound) {
+			t.Errorf("unknown branch: got %v, want ErrNotFound", err)
+		}
+		for _, odd := range []string{"", "a b", "--upload-pack=x", "a:b", "main~1"} {
+			if _, err := Git(c).At(t.Context(), odd); err == nil {
+				t.Errorf("%q was read", odd)
+			}
+		}
+	})
+	if _, err := Dir(t.TempDir()).At(t.Context(), "main"); !errors.Is(err, fleet.ErrInvalid) {
+		t.Errorf("a folder: got %v, want ErrInvalid", err)
+	}
+}

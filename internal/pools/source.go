@@ -30,6 +30,10 @@ type Source interface {
 	// ErrDenied and ErrNotFound need a person.
 	Load(ctx context.Context, known Known) (Set, error)
 
+	// At reads one revision, for a preview: a branch, a tag, or a commit that
+	// the server gives. Nobody's signature is asked for.
+	At(ctx context.Context, revision string) (Set, error)
+
 	// Concerns reports whether a push to a branch of a repository
 	// ("acme/pools", "refs/heads/main") may have brought a new revision. It
 	// errs on the side of looking.
