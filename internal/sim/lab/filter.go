@@ -73,13 +73,27 @@ func loadFilters() error {
 	for _, text := range filters.rules {
 		b.WriteString(text)
 	}
+	return nft(b.String())
+}
+
+func nft(text string) error {
 	cmd := exec.Command("nft", "-f", "-")
-	cmd.Stdin = strings.NewReader(b.String())
+	cmd.Stdin = strings.NewReader(text)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("load packet filter: %w: %s", err, bytes.TrimSpace(out))
 	}
 	return nil
 }
+
+// replies match packets that answer others. A kernel that does not follow
+// connections on a bridge must guess by what they look like.
+var replies = sync.OnceValue(func() []string {
+	const try = "table bridge dayfly-try { chain try { ct state established accept; }; }\ndelete table bridge dayfly-try\n"
+	if nft(try) == nil {
+		return []string{"ct state established,related"}
+	}
+	return []string{"tcp flags & (fin | syn | rst | ack) != syn", "udp sport 53", "icmp type { echo-reply, destination-unreachable, time-exceeded }"}
+})
 
 // firewall is a container's file.
 type firewall struct {
@@ -151,7 +165,9 @@ func device(b *strings.Builder, port string, vmid int, net map[string]string, f 
 	add(out, "ether type arp accept")
 	add(in, "ether type arp accept")
 	for _, chain := range []string{in, out} {
-		add(chain, "ct state established,related accept")
+		for _, match := range replies() {
+			add(chain, "%s accept", match)
+		}
 	}
 	if f.options["dhcp"] != "0" {
 		add(out, "udp sport 68 udp dport 67 accept")

@@ -68,8 +68,11 @@ func limit(path string, size int64) error {
 	return run("btrfs", "--quiet", "qgroup", "limit", strconv.FormatInt(size, 10), path)
 }
 
-// quotas reports whether the disk counts what subvolumes use.
-var quotas = sync.OnceValue(func() bool { return run("btrfs", "--quiet", "quota", "enable", "--simple", diskDir) == nil })
+// quotas reports whether the disk counts what subvolumes use, in the way that
+// costs little or in the one that every kernel has.
+var quotas = sync.OnceValue(func() bool {
+	return run("btrfs", "--quiet", "quota", "enable", "--simple", diskDir) == nil || run("btrfs", "--quiet", "quota", "enable", diskDir) == nil
+})
 
 // onDisk reports whether a volume is a subvolume of the sandbox's disk.
 func onDisk(path string) bool {

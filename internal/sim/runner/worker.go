@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -166,6 +167,10 @@ func (w *worker) command(dir, name string, args ...string) error {
 	}()
 	err := cmd.Wait()
 	close(done)
+	if errors.Is(err, exec.ErrWaitDelay) {
+		w.say("The STDIO streams did not close within 5 seconds of the exit event: something is left that holds them.")
+		return nil
+	}
 	return err
 }
 
