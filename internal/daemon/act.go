@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
@@ -91,6 +92,9 @@ func (d *Daemon) deregister(ctx context.Context, a fleet.Action, r fleet.Runner)
 		}}
 	}
 	gone := deregistered(a)
+	if strings.HasPrefix(a.Reason, fleet.Starved) {
+		gone = func(r *runner) { deregistered(a)(r); d.faulted(r, a.Reason) }
+	}
 	if inVain(r) {
 		gone = func(r *runner) { deregistered(a)(r); d.faulted(r, "it listened, and ended without a job") }
 	}
@@ -108,13 +112,22 @@ func deregistered(a fleet.Action) func(*runner) {
 func (d *Daemon) destroy(ctx context.Context, a fleet.Action, r fleet.Runner) outcome {
 	ctx, cancel := context.WithTimeout(ctx, destroyBound)
 	defer cancel()
-	events := d.collect(ctx, r)
+	events, exit := d.collect(ctx, r)
 	clean, err := d.cfg.Proxmox.Destroy(ctx, r.Node, r.VMID)
 	if err != nil {
 		return outcome{err: err, events: events}
 	}
 	return outcome{
-		apply:  func(r *runner) { r.Container, r.destroyed = fleet.Absent, clean; spent(a.Reason)(r) },
+		apply: func(r *runner) {
+			r.Container, r.destroyed = fleet.Absent, clean
+			spent(a.Reason)(r)
+			if exit != 0 {
+				r.Exit = exit
+			}
+			if exit == fleet.Refused {
+				d.faulted(r, "GitHub refuses its runner version (exit code 7)")
+			}
+		},
 		events: append(events, event(r, journal.Destroyed, a.Reason)),
 	}
 }

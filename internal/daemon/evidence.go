@@ -26,22 +26,23 @@ const (
 )
 
 // collect keeps what a container that had a JIT config left, and says in the
-// runner's timeline what that was. Without it, all goes on.
-func (d *Daemon) collect(ctx context.Context, r fleet.Runner) []journal.Event {
+// runner's timeline what that was, and how its process ended. Without it, all
+// goes on.
+func (d *Daemon) collect(ctx context.Context, r fleet.Runner) ([]journal.Event, int) {
 	h := d.halves.on(r.Node)
 	if h == nil || r.Launched.IsZero() && r.Started.IsZero() {
-		return nil
+		return nil, 0
 	}
 	bound, cancel := context.WithTimeout(ctx, collectBound)
 	defer cancel()
 	e, err := h.client.Collect(bound, r.VMID)
 	if errors.Is(err, fleet.ErrNotFound) {
 		d.log.Debug("nothing to collect", "runner", r.Name, "err", err)
-		return nil // its root half has been started since: nothing is left to see
+		return nil, 0 // its root half has been started since: nothing is left to see
 	}
 	if err != nil {
 		d.log.Warn("nothing collected", "runner", r.Name, "vmid", int(r.VMID), "err", err)
-		return []journal.Event{event(r, collected, "nothing: "+err.Error())}
+		return []journal.Event{event(r, collected, "nothing: "+err.Error())}, 0
 	}
 	text := evidenceText(e)
 	if d.cfg.Evidence != "" {
@@ -54,7 +55,20 @@ func (d *Daemon) collect(ctx context.Context, r fleet.Runner) []journal.Event {
 		}
 		d.prune()
 	}
-	return []journal.Event{event(r, collected, text)}
+	return []journal.Event{event(r, collected, text)}, exitCode(r, e.Exit)
+}
+
+// exitCode is the number in "exited 7: …", of a runner that had no job: a job
+// may write there what it likes.
+func exitCode(r fleet.Runner, text string) int {
+	var code int
+	if r.Job != 0 || !r.Took.IsZero() {
+		return 0
+	}
+	if _, err := fmt.Sscanf(text, "exited %d", &code); err != nil {
+		return 0
+	}
+	return code
 }
 
 // evidenceText says in one line what a container left.

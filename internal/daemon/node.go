@@ -16,6 +16,8 @@ type node struct {
 	listed    time.Time // when the listing in force began; zero: never
 	templates []fleet.Template
 	released  map[fleet.VMID]time.Time // replicas whose clone of ours ended
+	total     fleet.Room               // as far as the token may see it
+	used      fleet.Room
 	locked    map[fleet.VMID]time.Time // since when templates are seen locked
 	foreign   []proxmox.Foreign
 }
@@ -74,7 +76,7 @@ func (d *Daemon) nodeSeen(s *state, n fleet.Node) {
 		s.nodes[n.Name] = have
 	}
 	have.missing = 0
-	have.up = n.Online
+	have.up, have.total, have.used = n.Online, n.Total, n.Used
 	if !n.Online {
 		d.nodeLost(s, n.Name)
 	}

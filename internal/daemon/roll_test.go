@@ -247,3 +247,24 @@ func TestOrdersSteerARollOutAndSurviveACrash(t *testing.T) {
 		p.gone(10 * time.Minute)
 	})
 }
+
+// TestExitCodeSevenCondemnsAVersionAtOnce: the root half tells how a runner's
+// process ended, and every further one would end so.
+func TestExitCodeSevenCondemnsAVersionAtOnce(t *testing.T) {
+	story(t, usual, rolling(""), func(p *play) {
+		p.stop()
+		p.halves = []string{"pve"}
+		p.start()
+		time.Sleep(10 * time.Second)
+		p.templateWith(9001, next, "", "2.320.0") // below GitHub's floor, which it does not announce
+		p.comes(fleet.Canarying, 5*time.Minute)
+		if longest := p.serves(2); longest > time.Minute+30*time.Second {
+			t.Errorf("a job waited %s", longest)
+		}
+		r := p.rollout()
+		if len(r.Bad) != 1 || !strings.Contains(r.Bad[0].Reason, "exit code 7") || r.Stable.Version == next {
+			t.Errorf("stable is %s, bad %v; want %s to be bad for its exit code", r.Stable, r.Bad, next)
+		}
+		p.gone(10 * time.Minute)
+	})
+}

@@ -74,7 +74,10 @@ func (d *Daemon) observed() fleet.Observed {
 			o.Partial = o.Partial || n.up
 			continue // nobody knows what is on it
 		}
-		o.Nodes = append(o.Nodes, fleet.Node{Name: name, Online: n.observed(), Host: d.halves.on(name) != nil, Away: d.halves.away(name, d.started)})
+		o.Nodes = append(o.Nodes, fleet.Node{
+			Name: name, Online: n.observed(), Host: d.halves.on(name) != nil, Away: d.halves.away(name, d.started),
+			Total: n.total, Used: n.used,
+		})
 		for _, t := range n.templates {
 			t.Outdated = s.outdated(t.Runner, time.Now())
 			t.Locked = t.Locked && !n.released[t.VMID].After(n.listed)

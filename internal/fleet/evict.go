@@ -172,7 +172,7 @@ func (v *victims) next(m *room, c choice) *Runner {
 	q, node := c.pool, c.replica.Node
 	share := q.PerNode > 0 && m.soon.share[spot{node, q.Name}] >= q.PerNode
 	own := share || m.soon.pool[q.Name] >= q.Max
-	here := share || m.limits.PerNode > 0 && m.soon.node[node] >= m.limits.PerNode
+	here := share || m.cramped(&m.soon, q, node) != nil || m.limits.PerNode > 0 && m.soon.node[node] >= m.limits.PerNode
 	var best spot
 	for _, key := range v.keys {
 		list := v.at[key]

@@ -24,6 +24,8 @@ type Node struct {
 	Online bool
 	Host   bool      // its root half can bring JIT configs into containers that run
 	Away   time.Time // since when it has none, if it had one
+	Total  Room      // what it has, as far as that may be seen
+	Used   Room      // what is in use of it, by whomever
 }
 
 // Hold forbids new attempts for a while, after failures or a rate limit.

@@ -108,6 +108,7 @@ func newPass(want Desired, have Observed, now time.Time) *pass {
 		p.byName[w.Name] = q
 	}
 	slices.SortFunc(p.pools, func(a, b *pool) int { return cmp.Compare(a.Name, b.Name) })
+	p.room.sized(p.pools)
 	for i := range have.Jobs {
 		if j := &have.Jobs[i]; j.Status == InProgress && j.Runner != "" {
 			p.running[j.Runner] = j

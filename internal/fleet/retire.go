@@ -201,7 +201,7 @@ func (p *pass) idling(q *pool, r *Runner) {
 		}
 	case p.expired(since, 2*limit):
 		// Queued jobs that fit it did not reach it: it may never get one.
-		p.abandon(r, since.Add(2*limit), "no job taken in %s of listening", 2*limit)
+		p.abandon(r, since.Add(2*limit), Starved+" %s of listening", 2*limit)
 	default:
 		q.idle = append(q.idle, r)
 		q.listen++

@@ -43,6 +43,7 @@ type room struct {
 	stores  map[spot]int          // by storage
 	cloning map[VMID]bool         // replicas that are being cloned
 	left    map[*Runner]bool      // booked as leaving
+	space   map[string]*space     // of the nodes that tell what they have
 }
 
 func newRoom(limits Limits, have Observed) room {
@@ -54,6 +55,9 @@ func newRoom(limits Limits, have Observed) room {
 	for _, n := range have.Nodes {
 		m.online[n.Name] = n.Online
 		m.hosts[n.Name] = n.Host
+		if n.Total != (Room{}) {
+			m.measure(n)
+		}
 		if !n.Host && !n.Away.IsZero() {
 			m.away[n.Name] = &n.Away
 		}
@@ -160,8 +164,8 @@ func (p *pass) clone(q *pool, t Template, reason string) {
 	p.do(Action{Kind: Clone, Pool: q.Name, Template: t.VMID, Node: t.Node, Reason: reason})
 }
 
-// pick chooses the replica to clone, on the node with the fewest containers,
-// or says what forbids all of them. What is forbidden once stays so for the
+// pick chooses the replica to clone, on the node with most room left (or least,
+// for a pool that packs), or says what forbids all of them. What is forbidden once stays so for the
 // pass.
 func (p *pass) pick(q *pool) (Template, string) {
 	if q.full != "" {
@@ -204,7 +208,10 @@ func (m *room) bare(q *pool) string {
 
 // crowd is how far from a node the next container of a pool is put.
 func (p *pass) crowd(q *pool, node string) int {
-	n := p.room.now.node[node]
+	n := p.room.load(node)
+	if q.Pack {
+		n = -n
+	}
 	if node == q.avoid && node != "" {
 		n += 1 << 20
 	}
@@ -237,7 +244,7 @@ func (m *room) lacks(b *books, q *pool, t *Template) reason {
 	case m.limits.PerNode > 0 && b.node[n] >= m.limits.PerNode:
 		return func() string { return fmt.Sprintf("node %s is full: %d of %d", n, b.node[n], m.limits.PerNode) }
 	}
-	return nil
+	return m.cramped(b, q, t.Node)
 }
 
 // bars says what forbids a clone of t for longer than a task takes. On a node

@@ -191,6 +191,16 @@ func (p *player) setPool(words []string) error {
 			q.Windows = append(q.Windows, warmTime(v))
 		case "per-node":
 			q.PerNode = number(v)
+		case "memory":
+			q.Size.MemoryMiB = number(v)
+		case "cores":
+			q.Size.Cores = number(v)
+		case "reserve":
+			q.Reserve.MemoryMiB = number(v)
+		case "reserve-cores":
+			q.Reserve.Cores = number(v)
+		case "pack":
+			q.Pack = v != "no"
 		case "drained":
 			q.Drained = v != "no"
 		case "public":
@@ -243,6 +253,17 @@ func (p *player) setNode(words []string) error {
 	if words[1] == "hostless" {
 		p.nodes[i].Host, p.nodes[i].Away = false, p.now
 		return nil
+	}
+	if strings.Contains(words[1], "=") {
+		n := &p.nodes[i]
+		return pairs(words[1:], func(key, v string) error {
+			at := map[string]*int{"memory": &n.Total.MemoryMiB, "cores": &n.Total.Cores, "used": &n.Used.MemoryMiB}[key]
+			if at == nil {
+				return fmt.Errorf("no such key")
+			}
+			*at = number(v)
+			return nil
+		})
 	}
 	p.nodes[i].Online = words[1] == "online"
 	for _, r := range p.runners {

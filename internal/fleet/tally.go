@@ -3,6 +3,7 @@ package fleet
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -77,13 +78,21 @@ func (v *roll) proved(_ *Runner, t *Tally) {
 	}
 }
 
-func (v *roll) took(_ *Runner, t *Tally) { t.Jobs++ }
+func (v *roll) took(r *Runner, t *Tally) {
+	t.Jobs++
+	if r.Template == v.Stable {
+		v.Starving = 0
+	}
+}
 
 func (v *roll) failed(r *Runner, t *Tally) {
 	if r.Smoked.IsZero() || t == &v.Now {
 		t.Failures++
 	}
 	if t == &v.Control {
+		if strings.HasPrefix(r.Fault, Starved) {
+			v.Starving++
+		}
 		return
 	}
 	v.Fault = r.Fault
@@ -136,6 +145,14 @@ func median(list []time.Duration) time.Duration {
 	return sorted[len(sorted)/2]
 }
 
+// Starved begins the reason for which a runner is given up that listened while
+// jobs that fit it waited, and got none: GitHub may serve its version no longer.
+const Starved = "no job taken in"
+
+// starvedMost is after how many such runners in a row, with none that got a job,
+// a version is given up: the next would be made in vain as well.
+const starvedMost = 3
+
 // Refused is the exit code of a runner whose version GitHub refuses, if it is
 // asked to tell (actions/runner 2.333.0).
 const Refused = 7
@@ -143,6 +160,10 @@ const Refused = 7
 // quarantine condemns at once the versions that GitHub refuses: every further
 // runner of theirs would be made in vain.
 func (v *roll) quarantine() {
+	if v.Starving >= starvedMost && v.bad(v.Stable) == nil {
+		v.Starving = 0
+		v.refused(v.Stable, "its runners listen and get no job, though jobs that fit them wait")
+	}
 	for _, r := range v.m.runners[v.Pool] {
 		if r.Exit != Refused || r.Failed.IsZero() || v.bad(r.Template) != nil || !r.Failed.After(v.Pardon) {
 			continue

@@ -288,6 +288,9 @@ func (w *world) deregistered(r *Runner, a Action, how fate) {
 		r.Retry = w.now.Add(holdFor)
 	default:
 		r.Registration, r.Removed = Unregistered, w.now
+		if strings.HasPrefix(a.Reason, Starved) {
+			r.Failed, r.Fault = w.now, a.Reason
+		}
 		w.spend(r, a.Reason)
 		w.say("%s is deregistered", r.Name)
 	}

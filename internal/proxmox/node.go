@@ -14,13 +14,20 @@ func (c *Client) Nodes(ctx context.Context) ([]fleet.Node, error) {
 	var list []struct {
 		Node   text `json:"node"`
 		Status text `json:"status"`
+		// Only for who has Sys.Audit on the node.
+		MaxMem integer `json:"maxmem"`
+		Mem    integer `json:"mem"`
+		MaxCPU integer `json:"maxcpu"`
 	}
 	if err := c.get(ctx, "/nodes", nil, &list); err != nil {
 		return nil, fmt.Errorf("list nodes of Proxmox at %s: %w", c.conf.URL, err)
 	}
 	var nodes []fleet.Node
 	for _, n := range list {
-		nodes = append(nodes, fleet.Node{Name: string(n.Node), Online: n.Status == "online"})
+		nodes = append(nodes, fleet.Node{
+			Name: string(n.Node), Online: n.Status == "online",
+			Total: fleet.Room{MemoryMiB: int(n.MaxMem >> 20), Cores: int(n.MaxCPU)}, Used: fleet.Room{MemoryMiB: int(n.Mem >> 20)},
+		})
 	}
 	return nodes, nil
 }

@@ -61,6 +61,7 @@ type machine struct {
 	told    bool // it was asked to shut down, and obeys
 	lost    bool // it has no network
 	waiting bool // for a JIT config
+	refused bool // GitHub did not want its version
 	taken   bool // it has, or had, one
 	session *hub.Session
 	job     hub.JobID
@@ -224,6 +225,7 @@ func (m *machine) connect(config string, until time.Time) {
 		m.after(30*time.Second, func() { m.connect(config, until) })
 		return
 	}
+	m.refused = errors.Is(err, hub.ErrDeprecated)
 	if err != nil {
 		m.exit()
 		return
@@ -232,7 +234,7 @@ func (m *machine) connect(config string, until time.Time) {
 	err = s.Listen(hub.Listener{
 		Assigned:  func(a hub.JobAssignment) { m.after(m.w.cfg.Guest.Pickup, func() { m.begin(a) }) },
 		Cancelled: func(id hub.JobID) { m.after(m.w.cfg.Guest.Cancel, func() { m.end(id, hub.Cancelled) }) },
-		Closed:    func(error) { m.after(0, m.exit) },
+		Closed:    func(err error) { m.refused = errors.Is(err, hub.ErrDeprecated); m.after(0, m.exit) },
 	})
 	if err != nil {
 		m.exit()

@@ -322,6 +322,9 @@ func (h *halfServer) collect(rw http.ResponseWriter, _ *http.Request, k pve.Cont
 	exit := ""
 	if over && m.leaving {
 		exit = "exited 0: its work was over"
+		if m.refused {
+			exit = "exited 7: GitHub serves this runner version no longer: bake a new template"
+		}
 	}
 	halfOK(rw, map[string]any{
 		"vmid": k.VMID, "name": m.run.Hostname, "boot": m.bootID(), "over": over, "exit": exit, "stats": map[string]any{"memory": 100 << 20},
