@@ -79,11 +79,28 @@ func (d *demo) summary(ctx context.Context) (demoSummary, error) {
 			return s, err
 		}
 		d.stages(detail, samples)
+		if d.real() {
+			s.violations = append(s.violations, gaps(detail)...)
+		}
 	}
 	for name, list := range samples {
 		s.Latency[name] = quantiles(list)
 	}
 	return s, nil
+}
+
+// wholeLife is what the timeline of a job that was served must tell.
+var wholeLife = []string{"queued", "delivered", "minted", "started", "listening", "running", "done", "destroyed"}
+
+// gaps are what a job's timeline does not tell.
+func gaps(j daemon.JobDetail) []string {
+	var missing []string
+	for _, what := range wholeLife {
+		if !slices.ContainsFunc(j.Timeline, func(e daemon.Event) bool { return e.What == what }) {
+			missing = append(missing, fmt.Sprintf("the timeline of job %d lacks %q", j.ID, what))
+		}
+	}
+	return missing
 }
 
 // stages adds the durations of one job's stages. GitHub tells its times in

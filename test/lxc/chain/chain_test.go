@@ -1,0 +1,170 @@
+// Package chain plays the whole chain on real containers, from the bake to the
+// end of a job, as "make demo-lxc" does, and looks at what is left on the
+// machine: its tests are outside the sandbox.
+package chain
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/sim/lab"
+	"github.com/dayfly-ci/dayfly/test/packertool"
+)
+
+// programs builds what the demo needs, side by side.
+func programs(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, folder := range map[string]string{
+		"dayfly": "manager", "packer-plugin-dayfly": "plugin", "dayfly-stub-runner": "internal/sim/runner",
+	} {
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), "../../../"+folder)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v: %s", folder, err, out)
+		}
+	}
+	return dir
+}
+
+// demo prepares the day with real containers, or skips the test.
+func demo(t *testing.T) (*exec.Cmd, *spoken) {
+	t.Helper()
+	if err := lab.Missing(); err != nil {
+		if lab.Required() {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	packer := packertool.Path(t)
+	dir := programs(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, filepath.Join(dir, "dayfly"), "demo", "--containers", "lxc", "--packer", packer)
+	out := new(spoken)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.WaitDelay = 20 * time.Second
+	return cmd, out
+}
+
+// spoken is what a program has said so far.
+type spoken struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (s *spoken) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+// String is all of it.
+func (s *spoken) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// traces are what a sandbox has on the machine while it is there: cgroups,
+// mounts, loop devices, network devices and processes.
+func traces(program string) []string {
+	var found []string
+	for _, pattern := range []string{"/sys/fs/cgroup/dayfly-lab.*", "/sys/fs/cgroup/*/dayfly-lab.*", "/sys/fs/cgroup/*/lxc*/2[0-9][0-9][0-9][0-9]", "/sys/class/net/veth2*", "/var/lib/lxc/2*"} {
+		list, _ := filepath.Glob(pattern)
+		found = append(found, list...)
+	}
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, "dayfly-lab") || strings.Contains(line, " /mnt/disk") {
+			found = append(found, line)
+		}
+	}
+	backing, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	cache, _ := lab.CacheDir()
+	for _, b := range backing {
+		if text, _ := os.ReadFile(b); strings.HasPrefix(string(text), cache) {
+			found = append(found, b+": "+string(text))
+		}
+	}
+	processes, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, p := range processes {
+		if exe, _ := os.Readlink(p); strings.HasPrefix(exe, filepath.Dir(program)+"/") {
+			found = append(found, p+": "+exe)
+		}
+	}
+	return found
+}
+
+// goes waits until nothing of the sandbox is left. What was there before,
+// another run's, does not count.
+func goes(t *testing.T, program string, before []string) {
+	t.Helper()
+	late := time.After(30 * time.Second)
+	for tick := time.NewTicker(20 * time.Millisecond); ; {
+		left := slices.DeleteFunc(traces(program), func(s string) bool { return slices.Contains(before, s) })
+		if len(left) == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("left on the machine:\n%s", strings.Join(left, "\n"))
+		}
+	}
+}
+
+func TestChain(t *testing.T) {
+	cmd, out := demo(t)
+	before := traces(cmd.Path)
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{
+		"storage driver: overlay2 runs containers", "It passed its smoke test", "hello from a container in the container",
+		"4     4       0          4        0                0                   0",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the day lacks %q", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(out)
+	}
+	goes(t, cmd.Path, before)
+}
+
+// The sandbox ends with the program that asked for it, however that ends.
+func TestNothingIsLeftAfterSIGKILL(t *testing.T) {
+	cmd, out := demo(t)
+	before := traces(cmd.Path)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	late := time.After(5 * time.Minute)
+	for tick := time.NewTicker(20 * time.Millisecond); !strings.Contains(out.String(), "Waiting for it to be up"); {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("no container was started:\n%s", out)
+		}
+	}
+	if len(traces(cmd.Path)) <= len(before) {
+		t.Error("the sandbox leaves no trace while it is there: what is looked for is wrong")
+	}
+	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	goes(t, cmd.Path, before)
+}
