@@ -26,9 +26,9 @@ type conf struct {
 const maxConf = 1 << 20
 
 // readConf reads the file of a container. That it is there says that the
-// container is on this node: /etc/pve/lxc is this node's part of the cluster's.
+// container is on this node.
 func (s *Server) readConf(id fleet.VMID) (conf, error) {
-	text, err := readBounded(filepath.Join(s.cfg.PVE, "lxc", strconv.Itoa(int(id))+".conf"), maxConf)
+	text, err := readBounded(filepath.Join(s.cfg.PVE, "nodes", s.cfg.Node, "lxc", strconv.Itoa(int(id))+".conf"), maxConf)
 	if os.IsNotExist(err) {
 		return conf{}, fmt.Errorf("container %d is not on this node: %w", id, fleet.ErrNotFound)
 	}

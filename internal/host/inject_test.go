@@ -70,7 +70,7 @@ func TestNobodyElsesContainerIsTouched(t *testing.T) {
 		"another name":      {20001, good.Sign(testKey), "renamed", "", []fleet.VMID{20001}, fleet.ErrDenied, "that of"},
 		"template":          {20001, good.Sign(testKey), testName, "template: 1", []fleet.VMID{20001}, fleet.ErrDenied, "template"},
 	} {
-		_ = os.Remove(filepath.Join(n.dir, "pve/lxc/20001.conf"))
+		_ = os.Remove(filepath.Join(n.dir, "pve/nodes/pve1/lxc/20001.conf"))
 		n.members(c.members...)
 		if c.host != "" {
 			n.write(c.id, c.host, c.description, c.more)

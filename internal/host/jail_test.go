@@ -67,7 +67,7 @@ func newNode(t *testing.T, change func(*Config)) *node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(n.dir) })
-	must(t, os.Chmod(n.dir, 0o755), os.MkdirAll(filepath.Join(n.dir, "pve/lxc"), 0o755))
+	must(t, os.Chmod(n.dir, 0o755), os.MkdirAll(filepath.Join(n.dir, "pve/nodes/pve1/lxc"), 0o755))
 	cfg := Node()
 	cfg.Node, cfg.Version, cfg.First, cfg.Last, cfg.Pool, cfg.Key = "pve1", "test", 20000, 20099, "dayfly-runners", testKey
 	cfg.PVE, cfg.Cgroup, cfg.Tasks, cfg.Rules = filepath.Join(n.dir, "pve"), n.cg, filepath.Join(n.dir, "active"), nil
@@ -128,7 +128,7 @@ func (n *node) write(id fleet.VMID, name, description string, more ...string) {
 		b.WriteString("#" + strings.ReplaceAll(url.PathEscape(strings.TrimRight(line, "\n")), "%20", " ") + "\n")
 	}
 	fmt.Fprintf(&b, "arch: amd64\nhostname: %s\n%s\n[snap]\nhostname: wrong\nlock: wrong\n", name, strings.Join(more, "\n"))
-	must(n.t, os.WriteFile(filepath.Join(n.dir, "pve/lxc", fmt.Sprintf("%d.conf", id)), []byte(b.String()), 0o640))
+	must(n.t, os.WriteFile(filepath.Join(n.dir, "pve/nodes/pve1/lxc", fmt.Sprintf("%d.conf", id)), []byte(b.String()), 0o640))
 }
 
 // scratchCgroup makes a cgroup2 directory that stands in for the node's root.
