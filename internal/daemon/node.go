@@ -16,6 +16,7 @@ type node struct {
 	listed    time.Time // when the listing in force began; zero: never
 	templates []fleet.Template
 	released  map[fleet.VMID]time.Time // replicas whose clone of ours ended
+	trips     int                      // failures in a row, of whatever pool
 	total     fleet.Room               // as far as the token may see it
 	used      fleet.Room
 	locked    map[fleet.VMID]time.Time // since when templates are seen locked

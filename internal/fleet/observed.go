@@ -24,6 +24,7 @@ type Node struct {
 	Online bool
 	Host   bool      // its root half can bring JIT configs into containers that run
 	Away   time.Time // since when it has none, if it had one
+	Frail  bool      // it failed several times in a row: one task at a time shows whether it works again
 	Total  Room      // what it has, as far as that may be seen
 	Used   Room      // what is in use of it, by whomever
 }

@@ -101,7 +101,7 @@ func (p *pass) cloning(q *pool, r *Runner) {
 	case late && p.ready(r):
 		p.doom(Destroy, r, "not cloned within %s", limit)
 	case late || r.Pending == Deregister || r.Pending == Destroy || q == nil || q.Drained:
-	case q.stales(r):
+	case q.stales(r), !p.room.online[r.Node]:
 		q.replacing = true
 	default:
 		q.replacing = true
@@ -170,7 +170,7 @@ func (p *pass) launching(q *pool, r *Runner) {
 		}
 		return
 	}
-	if q.supplies(r) {
+	if q.supplies(r) && p.room.online[r.Node] { // else others are made for its job elsewhere
 		q.soon++
 	}
 }

@@ -43,18 +43,22 @@ type room struct {
 	stores  map[spot]int          // by storage
 	cloning map[VMID]bool         // replicas that are being cloned
 	left    map[*Runner]bool      // booked as leaving
+	frail   map[string]bool       // nodes that are tried with one task
 	space   map[string]*space     // of the nodes that tell what they have
 }
 
 func newRoom(limits Limits, have Observed) room {
 	m := room{
-		limits: limits, online: make(map[string]bool, len(have.Nodes)), hosts: map[string]bool{}, away: map[string]*time.Time{},
+		limits: limits, online: make(map[string]bool, len(have.Nodes)), hosts: map[string]bool{}, frail: map[string]bool{}, away: map[string]*time.Time{},
 		now:   books{node: map[string]int{}, pool: map[string]int{}, share: map[spot]int{}},
 		tasks: map[string]int{}, stores: map[spot]int{}, cloning: map[VMID]bool{}, left: map[*Runner]bool{},
 	}
 	for _, n := range have.Nodes {
 		m.online[n.Name] = n.Online
 		m.hosts[n.Name] = n.Host
+		if n.Frail {
+			m.frail[n.Name] = true
+		}
 		if n.Total != (Room{}) {
 			m.measure(n)
 		}
@@ -95,9 +99,14 @@ func (m *room) stays(r *Runner) {
 	m.soon.add(r.Pool, r.Node, 1)
 }
 
+// busy reports whether a node has as many tasks at work as it may.
+func (m *room) busy(node string) bool {
+	return m.limits.NodeTasks > 0 && m.tasks[node] >= m.limits.NodeTasks || m.frail[node] && m.tasks[node] > 0
+}
+
 // start books a task that uses no storage lock, if the node may have one more.
 func (m *room) start(node string) bool {
-	if m.limits.NodeTasks > 0 && m.tasks[node] >= m.limits.NodeTasks {
+	if m.busy(node) {
 		return false
 	}
 	m.tasks[node]++
@@ -272,7 +281,7 @@ func (m *room) hinders(t *Template) reason {
 		return func() string {
 			return fmt.Sprintf("template %s on %s is being cloned, one clone at a time", t.Ref, t.Node)
 		}
-	case m.limits.NodeTasks > 0 && m.tasks[t.Node] >= m.limits.NodeTasks:
+	case m.busy(t.Node):
 		return func() string { return fmt.Sprintf("node %s has as many tasks at work as it may", t.Node) }
 	case m.limits.StoreTasks > 0 && m.stores[spot{t.Node, t.Storage}] >= m.limits.StoreTasks:
 		return func() string {

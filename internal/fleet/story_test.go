@@ -257,6 +257,10 @@ func (p *player) setNode(words []string) error {
 	if strings.Contains(words[1], "=") {
 		n := &p.nodes[i]
 		return pairs(words[1:], func(key, v string) error {
+			if key == "frail" {
+				n.Frail = v == "1"
+				return nil
+			}
 			at := map[string]*int{"memory": &n.Total.MemoryMiB, "cores": &n.Total.Cores, "used": &n.Used.MemoryMiB}[key]
 			if at == nil {
 				return fmt.Errorf("no such key")
