@@ -3,15 +3,16 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME ?= 30s
 WORLDS ?= 10000
+CHAINS ?= 20
 
 # The daemon's binary is static: it runs on any node, whatever its libc.
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build release packer demo test check lint bench fuzz soak generate clean
+.PHONY: help build release packer demo demo-lxc test check lint bench fuzz soak generate clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the programs into build/
 	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o build/dayfly ./manager
@@ -26,6 +27,10 @@ packer: ## find an installed packer, or build one once, for tests and the demo
 demo: build ## bake a template and play a day of jobs, on a simulated Proxmox and GitHub
 	@packer=$$(timeout 600 go run ./test/packertool/get) || echo "note: no packer: the day begins with a template that is there"; \
 	build/dayfly demo $${packer:+--packer "$$packer"}
+
+demo-lxc: build ## bake a template and run jobs in real containers of this machine: needs root and LXC
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o build/dayfly-stub-runner ./internal/sim/runner
+	build/dayfly demo --containers lxc --packer "$$(timeout 600 go run ./test/packertool/get)"
 
 test: lint ## every check and every test; what continuous integration runs
 	@timeout 300 go run ./test/packertool/get >/dev/null || echo "note: no packer: the tests that run it are skipped"
@@ -51,9 +56,10 @@ fuzz: ## run every fuzz test for FUZZTIME (30s) each
 		done || exit 1; \
 	done
 
-soak: ## run WORLDS (10000) random worlds of the whole daemon, and every planted bug
+soak: ## run WORLDS (10000) random worlds of the whole daemon, every planted bug, and the chain on real containers CHAINS (20) times
 	go test -vet=off -count=1 -timeout 4h -run '^TestRandomWorlds' ./internal/daemon -worlds $(WORLDS)
 	DAYFLY_MUTATIONS=all go test -vet=off -count=1 -timeout 4h ./test/mutation
+	go test -vet=off -count=$(CHAINS) -timeout 4h -run '^TestChain$$' ./test/lxc/chain
 
 generate: ## write the generated files again, the plugin's pages in .web-docs among them
 	go generate ./...
