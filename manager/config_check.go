@@ -168,6 +168,23 @@ func repoOf(address string) string {
 	return name
 }
 
+// hostedAt is OWNER/REPOSITORY of a git repository's address, if its host is the
+// one whose API is at api (empty: github.com).
+func hostedAt(address, api string) string {
+	host := "github.com"
+	if u, err := url.Parse(api); api != "" && err == nil && u.Hostname() != "api.github.com" {
+		host = u.Hostname() // a GitHub Enterprise Server has both under one name
+	}
+	if at, name, short := strings.Cut(address, ":"); short && !strings.Contains(address, "://") {
+		address = "ssh://" + at + "/" + name // user@host:owner/repository
+	}
+	u, err := url.Parse(address)
+	if err != nil || !strings.EqualFold(u.Hostname(), host) {
+		return ""
+	}
+	return repoOf("https://" + u.Host + u.Path)
+}
+
 // checkRemote checks the repository's address. file:// needs the git program
 // and git:// proves nothing about who answers.
 func (c *gitConfig) checkRemote(d *diagnostics, ssh bool) {

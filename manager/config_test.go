@@ -32,6 +32,23 @@ daemon {
 }
 `
 
+func TestReportsGoToTheGitHubOfTheJobs(t *testing.T) {
+	for _, tt := range []struct{ address, api, want string }{
+		{"https://github.com/acme/pools.git", "", "acme/pools"},
+		{"git@github.com:acme/pools.git", "https://api.github.com", "acme/pools"},
+		{"ssh://git@github.com/acme/pools", "", "acme/pools"},
+		{"https://git.lan/acme/pools.git", "", ""},
+		{"https://github.com/acme/pools", "https://ghes.lan/api/v3", ""},
+		{"git@ghes.lan:acme/pools.git", "https://ghes.lan/api/v3", "acme/pools"},
+		{"/srv/pools.git", "", ""},
+		{"https://github.com/acme/group/pools", "", ""},
+	} {
+		if got := hostedAt(tt.address, tt.api); got != tt.want {
+			t.Errorf("%s, with the API at %q: got %q, want %q", tt.address, tt.api, got, tt.want)
+		}
+	}
+}
+
 func TestConfigSaysWhatIsWrong(t *testing.T) {
 	git := func(lines string) [2]string { return [2]string{`dir = "pools"`, "git {\n" + lines + "\n}"} }
 	tests := []struct {

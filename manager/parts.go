@@ -91,10 +91,20 @@ func (c *config) assemble(j *journal.Journal, key fleet.Secret, log *slog.Logger
 	source, every := c.Pools.source(gh)
 	every.Jobs = c.GitHub.Every
 	d, err := daemon.New(daemon.Config{
-		Proxmox: px, GitHub: gh, Journal: j, Source: source, Hosts: halves, Key: key, Webhook: c.GitHub.WebhookSecret,
+		Proxmox: px, GitHub: gh, Journal: j, Source: source, Reports: c.reports(), Hosts: halves, Key: key, Webhook: c.GitHub.WebhookSecret,
 		First: c.Proxmox.First, Last: c.Proxmox.Last, Every: every, Evidence: filepath.Join(c.Daemon.StateDir, "evidence"), Version: thisVersion().Version, Log: log,
 	})
 	return d, source, err
+}
+
+// reports is where the pools come from, if that is at the same GitHub as the
+// jobs.
+func (c *config) reports() daemon.Reports {
+	if c.Pools.Git == nil {
+		return daemon.Reports{}
+	}
+	repo := hostedAt(c.Pools.Git.URL, c.GitHub.URL)
+	return daemon.Reports{Repo: repo, Path: c.Pools.Git.Path}
 }
 
 // source is where the pools come from, and how often it is looked at.

@@ -65,7 +65,22 @@ func (p *program) printStatus(s daemon.Status, now time.Time) error {
 			return err
 		}
 	}
+	p.printReports(s.Reports)
 	return p.printTroubles(s, now)
+}
+
+// printReports says what is told at GitHub, and why some is not.
+func (p *program) printReports(reports []daemon.ReportStatus) {
+	for i, r := range reports {
+		if i == 0 {
+			fmt.Fprintln(p.out)
+		}
+		if r.Off == "" {
+			fmt.Fprintf(p.out, "told at GitHub: %s\n", r.What)
+		} else {
+			fmt.Fprintf(p.out, "not told at GitHub: %s: %s\n", r.What, r.Off)
+		}
+	}
 }
 
 func (p *program) printTroubles(s daemon.Status, now time.Time) error {

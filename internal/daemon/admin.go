@@ -70,7 +70,7 @@ func (d *Daemon) snapshot(s *state) Status {
 	out := Status{
 		Version: d.cfg.Version, Started: d.started, Revision: s.inForce.Revision, Refused: s.refused,
 		Delivery: d.ways(s), Troubles: s.troubled(time.Now()),
-		Pools: []PoolStatus{}, Runners: []RunnerStatus{}, Nodes: []NodeStatus{}, Foreign: []ForeignStatus{},
+		Pools: []PoolStatus{}, Runners: []RunnerStatus{}, Nodes: []NodeStatus{}, Foreign: []ForeignStatus{}, Reports: s.reports(),
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
 		out.Nodes = append(out.Nodes, NodeStatus{Name: name, Online: s.nodes[name].observed(), Delivery: d.way(name)})

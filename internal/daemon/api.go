@@ -18,6 +18,7 @@ type Status struct {
 	Queued   int             `json:"queued"`
 	Running  int             `json:"running"`
 	Troubles []Trouble       `json:"troubles"`
+	Reports  []ReportStatus  `json:"reports"` // what is told at GitHub, or why not
 	Foreign  []ForeignStatus `json:"foreign"` // containers in our VMID range that are not ours
 }
 

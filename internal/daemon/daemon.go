@@ -32,6 +32,7 @@ type Config struct {
 	GitHub  *github.Client
 	Journal *journal.Journal
 	Source  pools.Source
+	Reports Reports        // beside the commits of Source
 	Hosts   []*host.Client // the root halves on the nodes; there need be none
 
 	Key     fleet.Secret // proves that names are ours
@@ -83,13 +84,14 @@ var defaultLimits = fleet.Limits{NodeTasks: 12, StoreTasks: 4}
 
 // Daemon runs pools. Make it with New, run it once with Run.
 type Daemon struct {
-	cfg     Config
-	log     *slog.Logger
-	halves  halves
-	metrics *metrics
-	started time.Time
-	later   journal.Later
-	ours    atomic.Pointer[[]fleet.Scope] // of the pools in force
+	cfg      Config
+	log      *slog.Logger
+	halves   halves
+	metrics  *metrics
+	started  time.Time
+	later    journal.Later
+	ours     atomic.Pointer[[]fleet.Scope] // of the pools in force
+	tellings chan telling
 
 	refusals refusals
 
@@ -122,6 +124,7 @@ func New(cfg Config) (*Daemon, error) {
 	d := &Daemon{cfg: cfg, log: cfg.Log, slots: make(chan struct{}, actionsAtOnce), over: make(chan struct{})}
 	d.later = cfg.Journal.Later(d.journalFailed)
 	d.inbox.wake = make(chan struct{}, 1)
+	d.tellings = make(chan telling, maxTellings)
 	d.refusals.untold = map[string]int{}
 	d.state = newState()
 	d.looks.init(cfg.Every)
@@ -216,6 +219,7 @@ func (d *Daemon) pass(ctx context.Context) time.Time {
 	}
 	d.watch(ctx)
 	d.askOrigins(ctx, now)
+	d.tellJobs()
 	d.pace(s)
 	d.paceHalves(s)
 	if next.IsZero() || !wake.IsZero() && wake.Before(next) {

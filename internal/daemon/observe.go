@@ -13,6 +13,7 @@ import (
 // observe starts every look at the world.
 func (d *Daemon) observe(ctx context.Context) {
 	start := func(l *look, f func(context.Context) error) { d.work.Go(func() { l.run(ctx, f) }) }
+	d.work.Go(func() { d.teller(ctx) })
 	start(d.looks.pools, d.lookAtPools)
 	start(d.looks.nodes, func(ctx context.Context) error { return d.lookAtNodes(ctx, start) })
 	start(d.looks.deliveries, d.lookAtDeliveries)
@@ -72,13 +73,17 @@ func (d *Daemon) lookAtPools(ctx context.Context) error {
 	if err := d.cfg.Journal.Put(ctx, poolsKey, pools.Encode(set)); err != nil {
 		d.journalFailed(err)
 	}
-	d.inbox.post(func(s *state) { d.adopt(s, set) })
+	d.inbox.post(func(s *state) {
+		d.adopt(s, set)
+		d.tellInForce(set)
+	})
 	return nil
 }
 
 // refuse leaves the pools in force as they are.
 func (d *Daemon) refuse(s *state, invalid *pools.Invalid) {
 	s.read, s.refused = invalid.Revision, invalid.Error()
+	d.tellRefused(invalid)
 	d.trouble("pools", invalid.Error(), `mend the pool files ("dayfly validate" checks them); until then the last good ones stay in force`)
 }
 

@@ -1,13 +1,16 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
@@ -170,4 +173,34 @@ func actionPlan(a fleet.Action) ActionPlan {
 	return ActionPlan{
 		Kind: a.Kind.String(), Pool: a.Pool, Runner: a.Runner, Node: a.Node, Template: int(a.Template), Reason: a.Reason,
 	}
+}
+
+// markdown is the preview for a page at GitHub.
+func (p Preview) markdown() string {
+	switch {
+	case !p.Report.Valid:
+		return "These pool files would be refused, and the pools in force stay as they are."
+	case p.Empty():
+		return "Nothing would change."
+	}
+	var b strings.Builder
+	for _, c := range p.Pools {
+		fmt.Fprintf(&b, "- pool `%s` is %s: %s\n", c.Pool, c.Change, c.Means)
+		for _, phase := range slices.Sorted(maps.Keys(c.Runners)) {
+			fmt.Fprintf(&b, "  - %d %s now\n", c.Runners[phase], phase)
+		}
+		for _, f := range c.Fields {
+			fmt.Fprintf(&b, "  - `%s`: `%s` → `%s`, %s\n", f.Name, cmp.Or(f.From, "nothing"), cmp.Or(f.To, "nothing"), f.Takes)
+		}
+	}
+	for _, r := range p.Rolls {
+		fmt.Fprintf(&b, "- roll-out of pool `%s` from `%s` to `%s`: %s\n", r.Pool, r.From, r.To, r.Reason)
+	}
+	if len(p.Actions) > 0 {
+		b.WriteString("\nAt once:\n\n")
+	}
+	for _, a := range p.Actions {
+		fmt.Fprintf(&b, "- %s of pool `%s`: %s\n", a.Kind, a.Pool, a.Reason)
+	}
+	return b.String()
 }

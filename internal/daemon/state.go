@@ -27,6 +27,8 @@ type state struct {
 	cooling  map[fleet.VMID]time.Time // when a VMID was last in use
 	cursor   fleet.VMID               // the VMID taken last
 	asked    map[run]asked            // of where jobs come from
+	refusals map[run]bool             // told beside their commits
+	told     map[string]error         // what became of each kind of report
 	holds    map[subject]hold
 	rollouts []fleet.Rollout
 	versions map[string]runnerVersion // of actions/runner, in templates
@@ -50,7 +52,7 @@ type runner struct {
 
 func newState() state {
 	return state{
-		asked:   map[run]asked{},
+		asked: map[run]asked{}, told: map[string]error{},
 		runners: map[string]*runner{}, nodes: map[string]*node{},
 		evidence: map[fleet.Scope]fleet.Evidence{}, cooling: map[fleet.VMID]time.Time{},
 		holds: map[subject]hold{}, troubles: map[string]trouble{}, versions: map[string]runnerVersion{},

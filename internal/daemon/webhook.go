@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -85,6 +86,10 @@ func (d *Daemon) accept(ctx context.Context, del github.Delivery, source string)
 	switch {
 	case del.Push != nil && d.cfg.Source.Concerns(del.Repo, del.Push.Ref):
 		d.looks.pools.poke()
+	case del.Push != nil && d.cfg.Source.Concerns(del.Repo, ""):
+		d.propose(del.Push.Ref, del.Push.Commit, false)
+	case del.Pull != nil && del.Pull.Fork && d.cfg.Source.Concerns(del.Repo, ""):
+		d.propose(fmt.Sprintf("refs/pull/%d/head", del.Pull.Number), del.Pull.Commit, true)
 	case strings.HasPrefix(del.Event, "installation"): // what it covers may have changed
 		d.looks.jobs.pokeAll()
 		d.looks.health.poke()

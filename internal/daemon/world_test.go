@@ -57,6 +57,7 @@ type play struct {
 	last   int           // VMID of the range; lastVMID if 0
 	names  *rand.ChaCha8 // what runners' names are made of
 	every  daemon.Intervals
+	source pools.Source // nil: the folder of setPools
 	limits fleet.Limits
 	halves []string // nodes with a root half
 
@@ -151,6 +152,21 @@ func (p *play) templateOf(family, node string, vmid int, version, ailment string
 			"net0": "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,ip=dhcp,type=veth", "features": "nesting=1",
 		},
 	})
+}
+
+func (p *play) pools() pools.Source {
+	if p.source != nil {
+		return p.source
+	}
+	return pools.Dir(filepath.Join(p.dir, "pools"))
+}
+
+// reports are beside the commits of acme/pools, where those are the source.
+func (p *play) reports() daemon.Reports {
+	if p.source == nil {
+		return daemon.Reports{}
+	}
+	return daemon.Reports{Repo: "acme/pools", Path: "pools"}
 }
 
 func (p *play) setPools(text string) {
@@ -265,7 +281,7 @@ func (p *play) start() {
 		p.t.Fatal(err)
 	}
 	l.d, err = daemon.New(daemon.Config{
-		Proxmox: px, GitHub: gh, Journal: l.journal, Hosts: p.hosts(l), Evidence: filepath.Join(p.dir, "evidence"), Source: pools.Dir(filepath.Join(p.dir, "pools")),
+		Proxmox: px, GitHub: gh, Journal: l.journal, Hosts: p.hosts(l), Evidence: filepath.Join(p.dir, "evidence"), Source: p.pools(), Reports: p.reports(),
 		Key: fleet.NewSecret(instanceKey), Webhook: fleet.NewSecret(webhookSecret), First: firstVMID, Last: fleet.VMID(cmp.Or(p.last, lastVMID)),
 		Every: p.every, Limits: p.limits, Random: p.names, Log: log, Version: "test",
 	})

@@ -137,6 +137,10 @@ func Doubtful(want Desired, jobs []Job) []Job {
 // RefusedBy names the pools whose access rules alone keep a job from their
 // runners, and says why; it is empty when another pool runs it, or may yet.
 func RefusedBy(want Desired, j *Job) string {
+	refuses := func(q Pool) bool { why, _ := q.Access.Refuses(j); return why != "" }
+	if !slices.ContainsFunc(want.Pools, refuses) {
+		return "" // the usual case, at the price of a glance
+	}
 	var whys []string
 	for i := range want.Pools {
 		q := &want.Pools[i]

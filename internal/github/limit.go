@@ -25,9 +25,10 @@ const (
 	remove              // DELETE of a registration
 	auth                // the App: installations and their tokens
 	admin               // the App: deliveries and checks
+	post                // statuses and check runs of commits
 )
 
-var classNames = [...]string{"read", "poll", "mint", "remove", "auth", "admin"}
+var classNames = [...]string{"read", "poll", "mint", "remove", "auth", "admin", "post"}
 
 func (c class) String() string { return classNames[c] }
 

@@ -31,6 +31,7 @@ type Delivery struct {
 	Repo         string     // "acme/app"; empty for events of an account
 	Job          *fleet.Job // nil when not a workflow_job
 	Push         *Push      // nil when not a push
+	Pull         *Pull      // nil when not of a pull request's commits
 }
 
 // Push is what a push event says: enough to look at the repository again, its
@@ -38,6 +39,13 @@ type Delivery struct {
 type Push struct {
 	Ref    string // "refs/heads/main"
 	Commit string // after the push; forty zeros when the ref was deleted
+}
+
+// Pull is what a pull_request event says when there are commits to look at.
+type Pull struct {
+	Number int
+	Commit string // at its head
+	Fork   bool   // it is another repository's
 }
 
 // ParseWebhook verifies and reads a delivery. The signature is checked first,
@@ -116,8 +124,31 @@ func parseDelivery(guid, event string, body []byte) (Delivery, error) {
 			return Delivery{}, err
 		}
 		d.Push = &push
+	case "pull_request":
+		d.Pull = parsePull(body, d.Action, d.Repo)
 	}
 	return d, nil
+}
+
+// parsePull reads a pull request of which the commits are new.
+func parsePull(body []byte, action, repo string) *Pull {
+	var p struct {
+		Number int `json:"number"`
+		Pull   struct {
+			Head struct {
+				SHA  string `json:"sha"`
+				Repo *struct {
+					FullName string `json:"full_name"`
+				} `json:"repo"` // null when the fork was deleted
+			} `json:"head"`
+		} `json:"pull_request"`
+	}
+	fresh := action == "opened" || action == "reopened" || action == "synchronize"
+	if err := json.Unmarshal(body, &p); err != nil || !fresh || p.Number <= 0 || p.Pull.Head.SHA == "" {
+		return nil // nothing to look at: it is GitHub's affair, and no failure
+	}
+	head := p.Pull.Head
+	return &Pull{Number: p.Number, Commit: head.SHA, Fork: head.Repo == nil || !strings.EqualFold(head.Repo.FullName, repo)}
 }
 
 func parsePush(body []byte) (Push, error) {

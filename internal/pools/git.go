@@ -196,7 +196,7 @@ func (c GitConfig) isLocal() bool { return filepath.IsAbs(c.URL) }
 // Concerns implements Source. A repository on this machine may be a mirror of
 // any other.
 func (r *repository) Concerns(repo, ref string) bool {
-	if r.config.Branch != "" && ref != "refs/heads/"+r.config.Branch {
+	if r.config.Branch != "" && ref != "" && ref != "refs/heads/"+r.config.Branch {
 		return false
 	}
 	name := strings.TrimSuffix(strings.TrimSuffix(r.config.URL, "/"), ".git")

@@ -35,8 +35,8 @@ type Source interface {
 	At(ctx context.Context, revision string) (Set, error)
 
 	// Concerns reports whether a push to a branch of a repository
-	// ("acme/pools", "refs/heads/main") may have brought a new revision. It
-	// errs on the side of looking.
+	// ("acme/pools", "refs/heads/main"; empty: any) may have brought a new
+	// revision. It errs on the side of looking.
 	Concerns(repo, ref string) bool
 
 	// String names the source, without credentials.

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -119,7 +120,14 @@ func (r *Recorder) check(t testing.TB, answers bool) {
 	}
 }
 
+// beyond are calls that the subset of the description leaves out: statuses and
+// check runs of commits. The simulated GitHub holds them to what the docs say.
+var beyond = regexp.MustCompile(`^/repos/[^/]+/[^/]+/(statuses/[^/]+|check-runs)$`)
+
 func (x exchange) check(doc *openapi3.T, answers bool) error {
+	if x.req.Method == http.MethodPost && beyond.MatchString(x.req.URL.Path) {
+		return nil
+	}
 	template, params := match(doc, x.req.URL.Path)
 	item := doc.Paths.Value(template)
 	if item == nil || item.GetOperation(x.req.Method) == nil {

@@ -156,6 +156,9 @@ func TestEveryEndpointFollowsTheDescription(t *testing.T) {
 		x := described(f)
 		tour(f)
 		for _, e := range endpoints() {
+			if e.needs == "statuses=write" || e.needs == "checks=write" {
+				continue // not in the subset
+			}
 			name := e.method + " " + e.path
 			good := slices.ContainsFunc(x.seen[name], func(code int) bool { return code < 400 })
 			bad := slices.ContainsFunc(x.seen[name], func(code int) bool { return code >= 400 })

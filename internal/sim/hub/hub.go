@@ -70,6 +70,7 @@ type Hub struct {
 	visits   map[string]*visit // sessions of real runners, by id
 
 	accounts      []*account
+	told          []Told
 	repositories  []*repository
 	installations []*installation
 	tokens        map[string]*token

@@ -87,6 +87,9 @@ func endpoints() []endpoint {
 		{method: get, path: "/orgs/{org}/actions/runner-groups/{runner_group_id}", auth: byToken, needs: orgRead, do: (*Hub).showGroup},
 		{method: get, path: "/orgs/{org}/actions/runner-groups/{runner_group_id}/runners", auth: byToken, needs: orgRead, do: (*Hub).listRunners},
 
+		{method: post, path: "/repos/{owner}/{repo}/statuses/{sha}", auth: byToken, needs: "statuses=write", points: 5, do: (*Hub).createStatus},
+		{method: post, path: "/repos/{owner}/{repo}/check-runs", auth: byToken, needs: "checks=write", points: 5, do: (*Hub).createCheck},
+
 		{method: get, path: "/rate_limit", auth: byToken, free: true, do: (*Hub).showRateLimit},
 		{method: get, path: "/meta", auth: byNone, do: (*Hub).showMeta},
 	}
