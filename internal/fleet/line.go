@@ -42,6 +42,10 @@ func (p *pass) barren(q *pool) string {
 	if v := q.roll.bad(q.ref); v != nil {
 		return fmt.Sprintf("pool %s: template %s is bad: %s", q.Name, q.ref, v.Reason)
 	}
+	if q.ref == q.roll.Stable && !q.roll.Rest.IsZero() && !p.passed(q.roll.Rest) {
+		return fmt.Sprintf("pool %s: runners of %s listen and get no job, though jobs that fit them wait: GitHub may serve their version no longer; tried again at %s",
+			q.Name, q.ref, clock(q.roll.Rest))
+	}
 	for _, t := range q.replicas {
 		if t.Outdated != "" {
 			return fmt.Sprintf("pool %s: template %s is too old: %s", q.Name, q.ref, t.Outdated)

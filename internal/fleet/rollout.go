@@ -84,7 +84,8 @@ type Rollout struct {
 	Avoid   string    // the node of the last smoke boot that failed
 	Answer  time.Time // the candidate's last failure: jobs queued before it get the stable version
 
-	Starving int // runners of the stable version in a row that listened and got no job
+	Starving int       // runners of the stable version in a row that listened and got no job
+	Rest     time.Time // no more of them before
 
 	Boots []time.Duration // of the candidate: launched → listening
 	Usual []time.Duration // of the stable version, the last ones

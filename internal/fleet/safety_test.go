@@ -277,7 +277,7 @@ func (c check) started(r *Runner) time.Time {
 // down, or is not there, runs none; one that seems down and was never started
 // may have been started by somebody else.
 func (c check) live(r *Runner) bool {
-	down := r.Container == Absent || r.Container == Stopped && (!r.Started.IsZero() || !r.Spent.IsZero())
+	down := r.Container == Absent || r.Container == Stopped && (!r.Started.IsZero() || !r.Spent.IsZero() || !r.Booted.IsZero())
 	if down || !r.Ended.IsZero() {
 		return false
 	}

@@ -142,6 +142,9 @@ func (s shelf) note(r *Rollout) string {
 			notes = append(notes, why)
 		}
 	}
+	if r.Rest.After(s.m.now) {
+		notes = append(notes, fmt.Sprintf("runners of %s listen and get no job: GitHub may serve their version no longer", r.Stable))
+	}
 	slices.Sort(notes)
 	notes = slices.Compact(notes)
 	return strings.Join(notes, "; ")

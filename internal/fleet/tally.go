@@ -81,7 +81,16 @@ func (v *roll) proved(_ *Runner, t *Tally) {
 func (v *roll) took(r *Runner, t *Tally) {
 	t.Jobs++
 	if r.Template == v.Stable {
-		v.Starving = 0
+		v.Starving, v.Rest = 0, time.Time{}
+	}
+}
+
+// starve counts a runner of the stable version that got no job. After a few in
+// a row the version rests; it is not condemned, for GitHub may have had trouble
+// of its own.
+func (v *roll) starve(r *Runner) {
+	if v.Starving++; v.Starving >= starvedMost {
+		v.Rest = r.Failed.Add(starvedRest)
 	}
 }
 
@@ -91,7 +100,7 @@ func (v *roll) failed(r *Runner, t *Tally) {
 	}
 	if t == &v.Control {
 		if strings.HasPrefix(r.Fault, Starved) {
-			v.Starving++
+			v.starve(r)
 		}
 		return
 	}
@@ -149,9 +158,12 @@ func median(list []time.Duration) time.Duration {
 // jobs that fit it waited, and got none: GitHub may serve its version no longer.
 const Starved = "no job taken in"
 
-// starvedMost is after how many such runners in a row, with none that got a job,
-// a version is given up: the next would be made in vain as well.
-const starvedMost = 3
+// After starvedMost such runners in a row, with none that got a job, no more are
+// made for starvedRest: the next would be in vain as well.
+const (
+	starvedMost = 3
+	starvedRest = time.Hour
+)
 
 // Refused is the exit code of a runner whose version GitHub refuses, if it is
 // asked to tell (actions/runner 2.333.0).
@@ -160,10 +172,6 @@ const Refused = 7
 // quarantine condemns at once the versions that GitHub refuses: every further
 // runner of theirs would be made in vain.
 func (v *roll) quarantine() {
-	if v.Starving >= starvedMost && v.bad(v.Stable) == nil {
-		v.Starving = 0
-		v.refused(v.Stable, "its runners listen and get no job, though jobs that fit them wait")
-	}
 	for _, r := range v.m.runners[v.Pool] {
 		if r.Exit != Refused || r.Failed.IsZero() || v.bad(r.Template) != nil || !r.Failed.After(v.Pardon) {
 			continue
