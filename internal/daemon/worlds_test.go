@@ -75,6 +75,33 @@ pool "large" {
 }
 `
 
+// worldRolls has new template versions rolled out within a day of minutes.
+const worldRolls = `
+  rollout {
+    smoke              = 1
+    wait               = "5s"
+    bake               = "2m"
+    max_infra_failures = 1
+    progress_deadline  = "3m"
+    canary {
+      jobs           = 2
+      max_concurrent = 1
+    }
+  }
+`
+
+// newVersions brings two template versions while the day goes on, good ones or
+// with what a template may suffer from.
+func (p *play) newVersions(rng *rand.Rand) {
+	ails := []sim.Ailment{sim.Well, sim.Well, sim.Slow, sim.BrokenDocker, sim.Mute, sim.NeverRegisters, sim.CrashesAtBoot, sim.HangsAtBoot}
+	for i := range 2 {
+		ail := ails[rng.IntN(len(ails))]
+		time.AfterFunc(time.Duration(rng.Int64N(int64(4*time.Minute))), func() {
+			p.template(9100+i, fmt.Sprintf("2.335.1-%d", 2+i), string(ail))
+		})
+	}
+}
+
 func randomWorld(t *testing.T, seed uint64, loud bool) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	upTo := func(d time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(d) + 1)) }
@@ -98,6 +125,9 @@ func randomWorld(t *testing.T, seed uint64, loud bool) {
 	if seed%4 == 0 {
 		cfg.Guest.Wait = 10 * time.Hour // as the guest of a template does; else warm ones go down by themselves
 	}
+	if seed%3 == 0 {
+		files = strings.Replace(files, "defaults {", "defaults {"+worldRolls, 1)
+	}
 	p := newPlay(t, cfg, files)
 	if rng.IntN(2) == 0 {
 		p.template(9001, "2.335.1-1", "")
@@ -109,6 +139,9 @@ func randomWorld(t *testing.T, seed uint64, loud bool) {
 		p.level = slog.LevelInfo // the debug log is a tenth of a world's cost
 	}
 	p.start()
+	if seed%3 == 0 {
+		p.newVersions(rand.New(rand.NewPCG(seed, 2)))
+	}
 	p.playDay(rng, upTo)
 	p.w.Calm()
 	p.until(6*time.Hour, "every job ends", p.over)

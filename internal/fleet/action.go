@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -22,6 +23,12 @@ const (
 var kindNames = [...]string{"none", "clone", "launch", "deregister", "destroy", "smoke", "boot"}
 
 func (k Kind) String() string { return word(kindNames[:], int(k)) }
+
+// ParseKind reads what String writes.
+func ParseKind(s string) (Kind, bool) {
+	i := slices.Index(kindNames[:], s)
+	return Kind(max(i, 0)), i >= 0
+}
 
 // word is the i-th name, or the number itself if it has none.
 func word(names []string, i int) string {

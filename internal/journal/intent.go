@@ -116,10 +116,9 @@ func scanIntent(r scanner) (i Intent, err error) {
 		return i, err
 	}
 	i.Begun = moment(begun)
-	for a.Kind = fleet.None; a.Kind.String() != kind; a.Kind++ {
-		if a.Kind == fleet.Destroy {
-			return i, fmt.Errorf("intent %d: unknown kind %q", i.ID, kind)
-		}
+	var known bool
+	if a.Kind, known = fleet.ParseKind(kind); !known {
+		return i, fmt.Errorf("intent %d: unknown kind %q", i.ID, kind)
 	}
 	return i, nil
 }

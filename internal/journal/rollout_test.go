@@ -70,3 +70,29 @@ func TestTurnsArePrunedByNumber(t *testing.T) {
 		t.Errorf("%d turns are left, the latest %q; want 2000, the latest 2099", len(left), left[0].Reason)
 	}
 }
+
+// TestEveryKindOfIntentIsReadBack: one that is not would keep a daemon that was
+// killed in the middle of it from ever starting again.
+func TestEveryKindOfIntentIsReadBack(t *testing.T) {
+	ctx := context.Background()
+	j := openHere(t, t.TempDir()+"/journal")
+	want := 0
+	for k := fleet.None; ; k++ {
+		if _, known := fleet.ParseKind(k.String()); !known {
+			break
+		}
+		if _, err := j.Begin(ctx, fleet.Action{Kind: k, Pool: "a", Runner: "r", Reason: "why"}, fleet.Runner{Name: "r"}); err != nil {
+			t.Fatal(err)
+		}
+		want++
+	}
+	intents, err := j.Unfinished(ctx)
+	if err != nil || len(intents) != want || want < 7 {
+		t.Fatalf("%d intents, %v; want %d", len(intents), err, want)
+	}
+	for i, in := range intents {
+		if in.Action.Kind != fleet.Kind(i) {
+			t.Errorf("intent %d is read as %s, want %s", i, in.Action.Kind, fleet.Kind(i))
+		}
+	}
+}
