@@ -122,6 +122,9 @@ func phases(l daemon.PoolStatus) string {
 
 // doing says what is being done to a runner, or what went wrong with it.
 func doing(r daemon.RunnerStatus) string {
+	if r.Pending == "" && r.Cause == "" && r.Drift != "" {
+		return "not as its pool says"
+	}
 	if r.Pending != "" && r.Cause != "" {
 		return r.Pending + ": " + r.Cause
 	}

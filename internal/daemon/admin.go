@@ -127,7 +127,7 @@ func runnerStatus(r fleet.Runner, phase fleet.Phase) RunnerStatus {
 	out := RunnerStatus{
 		Name: r.Name, Pool: r.Pool, Node: r.Node, VMID: int(r.VMID), Template: r.Template.String(),
 		Phase: phase.String(), Container: r.Container.String(), Registration: r.Registration.String(),
-		Job: int64(r.Job), Since: r.Created, Cause: r.Cause,
+		Job: int64(r.Job), Since: r.Created, Cause: r.Cause, Drift: r.Drift,
 	}
 	if r.Pending != fleet.None {
 		out.Pending = r.Pending.String()

@@ -58,6 +58,7 @@ type RunnerStatus struct {
 	Job          int64     `json:"job,omitempty"`
 	Since        time.Time `json:"since"`
 	Cause        string    `json:"cause,omitempty"`
+	Drift        string    `json:"drift,omitempty"` // how it is not as its pool says
 }
 
 // Trouble is something that a person should know: what is wrong, where, and

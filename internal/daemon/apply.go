@@ -36,6 +36,7 @@ func (d *Daemon) listed(s *state, list proxmox.Listing) {
 		}
 		if r.Pending == fleet.None && !list.AsOf.Before(r.touched) {
 			d.contained(r, c)
+			d.drifted(s, r, list, c)
 		}
 	}
 	for _, r := range s.inOrder() {

@@ -93,11 +93,12 @@ func (d *Daemon) adopt(s *state, set pools.Set) {
 	for _, w := range set.Warnings.Report().Diagnostics {
 		d.log.Warn("pools in force, but", "reason", w.Summary+": "+w.Detail)
 	}
-	s.desired, s.inForce, s.read, s.refused = set.Desired, set, set.Revision, ""
+	s.desired, s.inForce, s.read, s.refused, s.adopted = set.Desired, set, set.Revision, "", time.Now()
 	d.complete(&s.desired.Limits)
 	d.fine("pools")
 	d.publish(s)
 	d.looks.jobs.pokeAll()
+	d.looks.containers.pokeAll()
 	d.looks.health.poke()
 }
 

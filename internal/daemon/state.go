@@ -18,6 +18,7 @@ type state struct {
 	inForce pools.Set // the pools in force, as they were read
 	read    string    // revision read last, in force or refused
 	refused string    // why a newer revision of the pools is not in force
+	adopted time.Time // when the pools in force came into force
 
 	runners  map[string]*runner // by name; changed by add and drop only
 	ordered  []*runner          // the same, sorted; nil: to be made anew
@@ -41,6 +42,7 @@ type state struct {
 type runner struct {
 	fleet.Runner
 	touched  time.Time // what was listed before is older than what we did
+	straight time.Time // when it was last seen to be as its pool says
 	attempts int       // failed actions in a row
 	gone     time.Time // since when nothing of it is seen
 	free     bool      // its VMID is seen to be free
@@ -176,6 +178,7 @@ func (d *Daemon) forget(now time.Time) int {
 		}
 		d.fine("runner " + r.Name)
 		d.fine(strangerOn + r.Name)
+		d.fine(driftOf + r.Name)
 		d.later.Forget(r.Name, now)
 	}
 	s.forgetHolds(now)

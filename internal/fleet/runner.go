@@ -52,8 +52,9 @@ type Runner struct {
 	Container      Container
 	Registration   Registration
 	RegistrationID int64
-	Pending        Kind  // the action under way on it, if any
-	Job            JobID // the job seen on it, if any
+	Pending        Kind   // the action under way on it, if any
+	Job            JobID  // the job seen on it, if any
+	Drift          string // how it is not as its pool says; empty: it is, or that is not known
 
 	Created  time.Time // first known: the clone's intent, or its discovery
 	Cloned   time.Time // container there, stopped

@@ -24,7 +24,11 @@ func (p *pass) replaceStale() {
 			if r.warm() {
 				what = "warm container"
 			}
-			if p.destroy(r, "a %s of %s, but the pool uses %s", what, have, use) {
+			why := fmt.Sprintf("a %s of %s, but the pool uses %s", what, have, use)
+			if have == use {
+				why = fmt.Sprintf("a %s that is not as the pool says: %s", what, r.Drift)
+			}
+			if p.destroy(r, "%s", why) {
 				q.stale = q.stale[1:]
 			}
 		}

@@ -104,6 +104,8 @@ func (p *player) setRunner(words []string) error {
 			r.Exit = number(v)
 		case key == "retry":
 			r.Retry = p.begin.Add(span(v))
+		case key == "drift":
+			r.Drift = strings.ReplaceAll(v, "_", " ")
 		case key == "pool":
 			r.Pool = v
 		case key == "node":

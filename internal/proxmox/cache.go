@@ -30,7 +30,12 @@ type place struct {
 type remembered struct {
 	shape *guest // nil: not listed since we changed it
 	settings
+	read time.Time
 }
+
+// fresh is how long a configuration is believed: a listing shows no change of
+// the network, the tags or the description.
+const fresh = 15 * time.Minute
 
 func (c *cache) init() {
 	c.known = map[place]remembered{}
@@ -53,7 +58,7 @@ func (c *cache) find(node string, g guest) (settings, bool) {
 		r.shape = &shape
 		c.known[at] = r
 	}
-	if !ok || *r.shape != shape || time.Now().Before(c.doubt[g.id()]) {
+	if !ok || *r.shape != shape || time.Since(r.read) > fresh || time.Now().Before(c.doubt[g.id()]) {
 		return nil, false
 	}
 	return r.settings, true
@@ -72,7 +77,7 @@ func (c *cache) keep(node string, g guest, s settings, mark int) {
 	defer c.mu.Unlock()
 	if c.changes[g.id()] == mark {
 		shape := g.shape()
-		c.known[place{node, g.id()}] = remembered{&shape, s}
+		c.known[place{node, g.id()}] = remembered{&shape, s, time.Now()}
 	}
 }
 
@@ -105,7 +110,7 @@ func (c *cache) changed(at place, after settings, mark int, err error) {
 	alone := c.changes[at.id] == mark
 	c.forget(at.id)
 	if alone && err == nil && after != nil {
-		c.known[at] = remembered{nil, after}
+		c.known[at] = remembered{nil, after, time.Now()}
 	}
 	if unknown(err) {
 		c.doubt[at.id] = time.Now().Add(settle)

@@ -47,10 +47,7 @@ func (c *Client) clone(ctx context.Context, spec Spec) error {
 		return err
 	}
 	m.Configured = true
-	err = c.configure(ctx, spec.Template.Node, spec.VMID, wanted{
-		size: spec.Pool.Size, network: spec.Pool.Network,
-		description: m.Sign(c.conf.Key), tags: []string{"dayfly", "dayfly-pool-" + spec.Pool.Name},
-	})
+	err = c.configure(ctx, spec.Template.Node, spec.VMID, wantedFor(spec.Pool, m.Sign(c.conf.Key)))
 	if err != nil {
 		return partly{"made, but not configured", err}
 	}

@@ -47,6 +47,7 @@ type Listing struct {
 	Templates []fleet.Template
 	Info      map[fleet.VMID]TemplateInfo // of Templates
 	Unusable  []Foreign                   // templates in their resource pool that must not be cloned
+	Settings  map[fleet.VMID]settings     // of Owned, for Drift
 }
 
 // guest is one line of GET /nodes/N/lxc.
@@ -150,6 +151,10 @@ func (l *Listing) add(ctx context.Context, c *Client, g guest, s settings) {
 		// uptime was seen negative right after a start
 		owned.Started = l.AsOf.Add(-time.Duration(max(g.Uptime, 0)) * time.Second)
 	}
+	if l.Settings == nil {
+		l.Settings = map[fleet.VMID]settings{}
+	}
+	l.Settings[owned.VMID] = s
 	l.Owned = append(l.Owned, owned)
 }
 

@@ -1,0 +1,38 @@
+package daemon
+
+import (
+	"fmt"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/proxmox"
+)
+
+// driftOf begins the troubles of containers that are not as their pool says.
+const driftOf = "drift of "
+
+// drifted notes how a container is not as its pool says. A spare is replaced
+// for it (see fleet), one with a job is left until that ends: either the pool
+// has changed since it was made, or somebody has changed the container, which
+// is told. A new one that is so from the start is told and kept, for another
+// one would be no better.
+func (d *Daemon) drifted(s *state, r *runner, list proxmox.Listing, c proxmox.Container) {
+	key := driftOf + r.Name
+	p, ok := s.pool(r.Pool)
+	drift := ""
+	if ok && c.State != fleet.Creating {
+		drift = list.Drift(c.VMID, p)
+	}
+	what := fmt.Sprintf("container %d on %s is not as pool %s says: %s", c.VMID, c.Node, r.Pool, drift)
+	switch {
+	case drift == "":
+		r.Drift, r.straight = "", list.AsOf
+		d.fine(key)
+	case r.straight.After(s.adopted):
+		r.Drift = drift
+		d.trouble(key, what, "change pools by a commit; it is replaced once no job needs it")
+	case r.Created.Before(s.adopted):
+		r.Drift = drift
+	default:
+		d.trouble(key, what, "it was made so: see what changes new containers on that node")
+	}
+}

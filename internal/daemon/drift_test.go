@@ -1,0 +1,82 @@
+package daemon_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/sim/hub"
+)
+
+// sized is the pool of onePool with a size and spares.
+func sized(cores string, n string) string {
+	text := one(4, "size {\n cores = "+cores+"\n memory = \"2GiB\"\n }\n network {\n bridge = \"vmbr0\"\n }\n")
+	return strings.Replace(text, "scale { max = 4 }", "scale {\n max = 4\n spare = "+n+"\n }", 1)
+}
+
+func TestSparesThatWereChangedByHandAreReplaced(t *testing.T) {
+	story(t, usual, sized("2", "1"), func(p *play) {
+		p.until(time.Minute, "a spare", func() bool { return len(p.containers()) == 1 })
+		time.Sleep(time.Minute)
+		first := p.containers()
+		for _, change := range [][2]string{{"cores", "8"}, {"memory", "512"}, {"net0", "name=eth0,bridge=vmbr0,tag=99,type=veth"}, {"tags", "mine"}} {
+			old := p.containers()
+			p.w.Proxmox.SetOption(old[0], change[0], change[1])
+			p.until(20*time.Minute, "another spare after "+change[0], func() bool {
+				now := p.containers()
+				return len(now) == 1 && !slices.Equal(now, old)
+			})
+			time.Sleep(time.Minute)
+		}
+		if slices.Equal(p.containers(), first) {
+			p.t.Error("nothing was replaced")
+		}
+		if _, told := p.troubled("is not as pool linux says"); told {
+			p.t.Error("the trouble stays after the container is gone")
+		}
+		before := p.containers()
+		time.Sleep(30 * time.Minute)
+		if !slices.Equal(p.containers(), before) {
+			p.t.Errorf("spares change without a reason: %v, then %v", before, p.containers())
+		}
+	})
+}
+
+func TestSparesFollowTheSizeOfTheirPool(t *testing.T) {
+	story(t, usual, sized("2", "2"), func(p *play) {
+		p.until(time.Minute, "spares", func() bool { return len(p.containers()) == 2 })
+		time.Sleep(time.Minute)
+		p.setPools(sized("3", "2"))
+		p.until(5*time.Minute, "spares of the new size", func() bool {
+			vmids := p.containers()
+			return len(vmids) == 2 && !slices.ContainsFunc(vmids, func(vmid int) bool {
+				k, _ := p.w.Proxmox.Container(vmid)
+				return k.Config["cores"] != "3"
+			})
+		})
+		if _, told := p.troubled("is not as pool linux says"); told {
+			p.t.Error("a change of the pool is told as one of a container")
+		}
+	})
+}
+
+func TestBusyContainerThatWasChangedIsToldAndLeft(t *testing.T) {
+	story(t, usual, sized("2", "0"), func(p *play) {
+		id := p.job("acme/app", 10*time.Minute)
+		p.began(id, time.Minute)
+		time.Sleep(time.Minute)
+		busy := p.containers()
+		p.w.Proxmox.SetOption(busy[0], "cores", "8")
+		p.until(2*time.Minute, "the trouble", func() bool {
+			t, told := p.troubled("is not as pool linux says: cores is \"8\", not \"2\"")
+			return told && strings.Contains(t.Hint, "by a commit")
+		})
+		if p.look(id).Status != hub.StatusInProgress || !slices.Equal(p.containers(), busy) {
+			p.t.Errorf("the job is %s, containers %v", p.look(id).Status, p.containers())
+		}
+		p.served(15 * time.Minute)
+		p.succeeded(id)
+		p.until(5*time.Minute, "the end of the trouble", func() bool { _, told := p.troubled("is not as pool linux says"); return !told })
+	})
+}
