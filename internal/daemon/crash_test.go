@@ -3,6 +3,8 @@ package daemon_test
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -93,6 +95,38 @@ func TestJournalLostKillsNothingAndLeaksNothing(t *testing.T) {
 		p.succeeded(busy, booting)
 		p.setPools(strings.Replace(spares(4, 1), "scale {", "enabled = false\n scale {", 1))
 		p.gone(10 * time.Minute)
+	})
+}
+
+// TestNothingIsDecidedBeforeThePoolsAreRead starts without a journal while the
+// pools cannot be read: what the daemon finds is not of pools that are gone.
+func TestNothingIsDecidedBeforeThePoolsAreRead(t *testing.T) {
+	story(t, usual, spares(4, 1), func(p *play) {
+		p.until(5*time.Minute, "there is a spare", func() bool { return len(p.containers()) == 1 })
+		spare := p.containers()
+		p.crash()
+		p.loseJournal()
+		away := p.poolsDir() + ".away"
+		if err := os.Rename(p.poolsDir(), away); err != nil {
+			t.Fatal(err)
+		}
+		p.start()
+		id := p.job("acme/app", time.Minute)
+		time.Sleep(30 * time.Minute)
+		if now := p.containers(); !slices.Equal(now, spare) {
+			t.Errorf("containers %v, want the spare %v", now, spare)
+		}
+		if why := p.why(id); why != "the pools have not been read yet" {
+			t.Errorf("the job waits because %q", why)
+		}
+		if err := os.Rename(away, p.poolsDir()); err != nil {
+			t.Fatal(err)
+		}
+		p.until(10*time.Minute, "the job ends", p.over)
+		p.succeeded(id)
+		p.until(time.Minute, "another spare takes the place of the one that took the job", func() bool {
+			return p.w.Summary().Clones == 2 && len(p.containers()) == 1
+		})
 	})
 }
 

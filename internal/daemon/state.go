@@ -54,7 +54,8 @@ type runner struct {
 
 func newState() state {
 	return state{
-		asked: map[run]asked{}, told: map[string]error{},
+		desired: fleet.Desired{Unread: true},
+		asked:   map[run]asked{}, told: map[string]error{},
 		runners: map[string]*runner{}, nodes: map[string]*node{},
 		evidence: map[fleet.Scope]fleet.Evidence{}, cooling: map[fleet.VMID]time.Time{},
 		holds: map[subject]hold{}, troubles: map[string]trouble{}, versions: map[string]runnerVersion{},

@@ -58,6 +58,15 @@ func (p *pass) group() {
 	}
 }
 
+// puzzle blocks all queued jobs, for no pool is known.
+func (p *pass) puzzle() {
+	p.group()
+	p.blocked = p.queue
+	for _, w := range p.queue {
+		p.tell(w.job, "the pools have not been read yet")
+	}
+}
+
 // serving lists the pools that may run a job, the closest fit first.
 func (p *pass) serving(j *Job) []*pool {
 	var fit []*pool

@@ -118,6 +118,10 @@ func newPass(want Desired, have Observed, now time.Time) *pass {
 }
 
 func (p *pass) run() {
+	if p.want.Unread { // else every container would be of a pool that is gone
+		p.puzzle()
+		return
+	}
 	for i := range p.have.Runners {
 		p.sort(&p.have.Runners[i])
 	}

@@ -133,4 +133,5 @@ type Limits struct {
 type Desired struct {
 	Pools  []Pool
 	Limits Limits
+	Unread bool // nobody has said yet: nothing is decided
 }

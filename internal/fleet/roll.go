@@ -30,6 +30,9 @@ const (
 // the latest. Like Plan it is pure; what it returns is to be seen by the next
 // Plan and the next Roll as Observed.Rollouts.
 func Roll(want Desired, have Observed, now time.Time) ([]Rollout, time.Time) {
+	if want.Unread {
+		return have.Rollouts, time.Time{}
+	}
 	m := &mover{have: &have, now: now, runners: map[string][]*Runner{}, online: map[string]bool{}}
 	for i := range have.Runners {
 		r := &have.Runners[i]

@@ -11,10 +11,9 @@ import (
 type rolled struct {
 	on     bool
 	state  []Rollout
-	broken map[string]fate         // "ubuntu@2 launch" → what becomes of every such action
-	listen map[Ref]time.Duration   // how long a version takes to listen
-	proved func(*Runner) (ok bool) // what a smoke boot shows, if not a fate
-	turned func(was, is Rollout)   // called at every change of stage
+	broken map[string]fate       // "ubuntu@2 launch" → what becomes of every such action
+	listen map[Ref]time.Duration // how long a version takes to listen
+	turned func(was, is Rollout) // called at every change of stage
 }
 
 // roll lets Roll decide, as the daemon does before each plan.

@@ -113,7 +113,7 @@ func parseMoment(text string) (time.Time, error) {
 
 // checkKey refuses keys that are too weak to be believed.
 func checkKey(key ssh.PublicKey) error {
-	if key.Type() == ssh.InsecureKeyAlgoDSA {
+	if key.Type() == "ssh-dss" {
 		return errors.New("DSA keys are not believed any more")
 	}
 	if wrapped, ok := key.(ssh.CryptoPublicKey); ok {

@@ -48,7 +48,7 @@ var adapter = []string{"internal/fleet"}
 // waits, reads a file or speaks to anyone.
 var small = []string{
 	"cmp", "container/heap", "crypto/hmac", "crypto/sha256", "crypto/subtle", "encoding/base64", "encoding/hex", "encoding/json", "errors", "fmt", "hash/fnv",
-	"iter", "log/slog", "maps", "math", "math/bits", "slices", "sort", "strconv", "strings", "time", "unicode", "unicode/utf8",
+	"iter", "log/slog", "maps", "math", "math/bits", "path", "slices", "sort", "strconv", "strings", "time", "unicode", "unicode/utf8",
 }
 
 // owners are libraries that one folder alone imports, tests included.
