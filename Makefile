@@ -2,6 +2,7 @@
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 FUZZTIME ?= 30s
+LOADERTIME ?= 2m
 WORLDS ?= 10000
 CHAINS ?= 20
 
@@ -48,11 +49,12 @@ bench: ## measure, print a table and write build/bench.json
 	@timeout 600 go run ./test/packertool/get >/dev/null || echo "note: no packer: what a bake costs is not measured"
 	go run ./test/bench -o build/bench.json
 
-fuzz: ## run every fuzz test for FUZZTIME (30s) each
+fuzz: ## run every fuzz test for FUZZTIME (30s) each, those of pool files for LOADERTIME (2m)
 	@go list ./... | while read -r package; do \
+		case "$$package" in */internal/pools) time=$(LOADERTIME);; *) time=$(FUZZTIME);; esac; \
 		go test -vet=off -run '^$$' -list '^Fuzz' "$$package" | grep '^Fuzz' | while read -r target; do \
 			echo "fuzz $$package $$target"; \
-			go test -vet=off -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
+			go test -vet=off -run '^$$' -fuzz "^$$target\$$" -fuzztime "$$time" "$$package" || exit 1; \
 		done || exit 1; \
 	done
 

@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 )
@@ -99,11 +98,29 @@ func matchesAny(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool { return matches(strings.ToLower(p), name) })
 }
 
-// matches reports whether a pattern fits a name, in which * stands for all but
-// a slash.
+// matches reports whether a pattern fits a name. In it * stands for anything
+// but a slash, and ? for one character but a slash. Only the last star is ever
+// tried again: what one before it could take besides, the last one can as well,
+// and a slash between them is the first one behind. So it takes no longer than
+// the product of the lengths.
 func matches(pattern, name string) bool {
-	ok, err := path.Match(pattern, name)
-	return err == nil && ok
+	p, n, star, taken := 0, 0, -1, 0
+	for n < len(name) {
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, taken = p, n
+			p++
+		case p < len(pattern) && (pattern[p] == name[n] || pattern[p] == '?' && name[n] != '/'):
+			p++
+			n++
+		case star >= 0 && name[taken] != '/':
+			taken++
+			p, n = star+1, taken
+		default:
+			return false
+		}
+	}
+	return strings.Trim(pattern[p:], "*") == ""
 }
 
 // Takes reports whether a job may run on the pool's runners.

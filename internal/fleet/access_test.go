@@ -7,6 +7,23 @@ import (
 	"pgregory.net/rapid"
 )
 
+func TestPatterns(t *testing.T) {
+	for _, tt := range []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"", "", true}, {"", "a", false}, {"a", "", false}, {"a", "a", true}, {"*", "", true}, {"*", "abc", true}, {"*", "a/b", false},
+		{"a*c", "abc", true}, {"a*c", "ac", true}, {"a*c", "ab", false}, {"a*b*c", "aXbYc", true}, {"*.yml", "ci.yml", true},
+		{"a/*/c", "a/b/c", true}, {"a/*/c", "a/b/b/c", false}, {"?", "a", true}, {"?", "/", false}, {"??", "a", false}, {"**", "abc", true},
+		{"*/*b", "a/xb", true}, {"*a/b", "xa/b", true}, {"*a*/b", "aXa/c", false}, {"*a*a*a*b", strings.Repeat("a", 5000), false},
+		{"[ab]", "a", false}, {"[ab]", "[ab]", true},
+	} {
+		if got := matches(tt.pattern, tt.name); got != tt.want {
+			t.Errorf("%q fits %q: %v, want %v", tt.pattern, tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestAccessRules(t *testing.T) {
 	known := Origin{Event: "push", File: ".github/workflows/ci.yml", Branch: "main"}
 	with := func(change func(*Origin)) Origin { o := known; change(&o); return o }

@@ -111,6 +111,12 @@ pool "linux-x64" {
     memory = local.big.memory
     swap   = "0"
   }
+  access {
+    repos     = ["acme/*"]
+    workflows = ["ci.yml@main"]
+    events    = ["push"]
+    public    = true
+  }
   network {
     bridge   = "vmbr0"
     vlan     = 240
@@ -162,6 +168,7 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 			},
 			Spare: 2, Warm: 3, Max: 12, Nodes: []string{"pve1", "pve2"}, PerNode: 8, Drained: true,
 			Size:    fleet.Size{Cores: 8, MemoryMiB: 16 << 10, SwapMiB: -1},
+			Access:  fleet.Access{Repos: []string{"acme/*"}, Workflows: []string{"ci.yml@main"}, Events: []string{"push"}, Public: true},
 			Network: fleet.Network{Bridge: "vmbr0", VLAN: 240},
 			Timeouts: fleet.Timeouts{Clone: 10 * time.Minute, Launch: 45 * time.Second,
 				Register: 90 * time.Second, Idle: 2 * time.Minute, Job: 90 * time.Minute, Warm: 2 * time.Hour},
