@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/sim"
@@ -100,6 +101,17 @@ pool "linux-x64" {
     memory = "2GiB"
     swap   = "0"
   }
+}
+`
+
+// lxcHost makes the sandbox a node with a root half. Its pct would be
+// Proxmox's; nothing is mended in a day in which nothing breaks.
+const lxcHost = `
+host {
+  name   = "` + lab.Host + `"
+  user   = "root"
+  socket = %q
+  pct    = ["/bin/false"]
 }
 `
 
@@ -199,6 +211,34 @@ func newLXCRepo(_ context.Context, dir string) (*demoRepo, error) {
 	return &demoRepo{dir}, nil
 }
 
+func (d *demo) half() string { return filepath.Join(d.dir, "half.sock") }
+
+// startHalf starts this same program as the node's root half. The daemon has
+// made the key by which it knows the daemon's containers.
+func (d *demo) startHalf(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("start the root half: %w", err)
+	}
+	log, err := os.OpenFile(filepath.Join(d.dir, "half.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("start the root half: %w", err)
+	}
+	defer log.Close()
+	half := d.again(self, log, "host")
+	if err := half.Start(); err != nil {
+		return fmt.Errorf("start the root half: %w", err)
+	}
+	d.closes = append(d.closes, func() error {
+		_ = half.Process.Signal(syscall.SIGTERM)
+		return half.Wait()
+	})
+	return d.wait(ctx, 20*time.Second, "the root half listens", func() bool {
+		_, err := os.Stat(d.half())
+		return err == nil
+	})
+}
+
 // lxcImage makes the base image, which takes a minute once on a machine.
 func (d *demo) lxcImage() error {
 	d.teller.say("a base image of Debian: made once, then kept in the cache")
@@ -232,12 +272,16 @@ docker run --rm --network none local/busybox /busybox echo "hello from a contain
 
 // lxcDay is the day with real containers.
 func (d *demo) lxcDay(ctx context.Context) error {
+	if err := d.startHalf(ctx); err != nil {
+		return err
+	}
 	if err := d.lxcImage(); err != nil {
 		return err
 	}
 	if err := d.bake(ctx); err != nil {
 		return err
 	}
+	d.shield()
 	d.teller.say("the daemon sees the commit: a spare is cloned from %s", d.baked)
 	if err := d.pushed(ctx); err != nil {
 		return err
@@ -257,6 +301,24 @@ func (d *demo) lxcDay(ctx context.Context) error {
 		d.world.GitHub.QueueJob(hub.NewJob{Repo: demoRepos[1], Labels: linuxJob, Steps: []hub.Step{{Name: "uname", Run: "uname -a; id"}}})
 	}
 	return d.finished(ctx)
+}
+
+// shield gives the template a firewall, which its clones inherit: nothing comes
+// in, and of private networks only what stands for GitHub is reached. Without
+// it, the root half would not hand out a JIT config.
+func (d *demo) shield() {
+	d.teller.say("the operator gives the template a firewall; its clones inherit it")
+	for _, k := range d.world.Proxmox.Containers() {
+		if !k.Template() {
+			continue
+		}
+		rule := func(action, dest string) map[string]string {
+			return map[string]string{"type": "out", "action": action, "enable": "1", "dest": dest}
+		}
+		d.world.Proxmox.SetFirewall(k.VMID, map[string]string{
+			"enable": "1", "policy_in": "DROP", "policy_out": "ACCEPT", "macfilter": "1", "dhcp": "1",
+		}, rule("ACCEPT", lab.Gateway), rule("DROP", "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"))
+	}
 }
 
 // succeeds runs a job that must succeed and say something.

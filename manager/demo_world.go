@@ -196,6 +196,9 @@ func (d *demo) configure(address string) error {
 		"dayfly.hcl": fmt.Sprintf(demoConfig, d.apis["proxmox"], pve.LabTemplates, pve.LabRunners,
 			d.apis["github"], fmt.Sprint(app.ID), d.repo.dir, address),
 	}
+	if d.real() {
+		files["dayfly.hcl"] += fmt.Sprintf(lxcHost, d.half())
+	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(d.dir, name), []byte(text), 0o600); err != nil {
 			return err
@@ -215,11 +218,7 @@ func (d *demo) startDaemon(ctx context.Context) error {
 		return fmt.Errorf("start the daemon: %w", err)
 	}
 	defer log.Close()
-	d.child = exec.Command(self, "run", "--config", filepath.Join(d.dir, "dayfly.hcl"))
-	d.child.Args[0] = "dayfly"
-	d.child.Stdout, d.child.Stderr = log, log
-	// Ctrl-C is for the demo alone, and the daemon never outlives it.
-	d.child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	d.child = d.again(self, log, "run")
 	if err := d.child.Start(); err != nil {
 		return fmt.Errorf("start the daemon: %w", err)
 	}
@@ -235,6 +234,16 @@ func (d *demo) startDaemon(ctx context.Context) error {
 		_ = resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	})
+}
+
+// again prepares this same program with the demo's configuration. Ctrl-C is for
+// the demo alone, and what it starts never outlives it.
+func (d *demo) again(self string, log *os.File, command string) *exec.Cmd {
+	cmd := exec.Command(self, command, "--config", filepath.Join(d.dir, "dayfly.hcl"))
+	cmd.Args[0] = "dayfly"
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	return cmd
 }
 
 // stopDaemon ends the daemon, by SIGKILL or as systemd does.
@@ -285,12 +294,20 @@ func (d *demo) pause(ctx context.Context, pause time.Duration) error {
 
 // lastWords is the end of the daemon's log.
 func (d *demo) lastWords() string {
-	text, err := os.ReadFile(filepath.Join(d.dir, "daemon.log"))
+	said := "the daemon's log ends:\n" + d.logEnd("daemon.log")
+	if d.real() {
+		said += "\nthe root half's log ends:\n" + d.logEnd("half.log")
+	}
+	return said
+}
+
+func (d *demo) logEnd(name string) string {
+	text, err := os.ReadFile(filepath.Join(d.dir, name))
 	if err != nil {
 		return err.Error()
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return "the daemon's log ends:\n" + strings.Join(lines[max(0, len(lines)-15):], "\n")
+	return strings.Join(lines[max(0, len(lines)-15):], "\n")
 }
 
 // close ends everything; it may be called in the middle.

@@ -41,7 +41,7 @@ var built = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	for name, folder := range map[string]string{
-		"dayfly": "manager", "packer-plugin-dayfly": "plugin", "dayfly-stub-runner": "internal/sim/runner",
+		"packer-plugin-dayfly": "plugin", "dayfly-stub-runner": "internal/sim/runner",
 	} {
 		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), "../../"+folder)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -169,7 +169,7 @@ func device(b *strings.Builder, port string, vmid int, net map[string]string, f 
 			add(chain, "%s accept", match)
 		}
 	}
-	if f.options["dhcp"] != "0" {
+	if f.options["dhcp"] == "1" {
 		add(out, "udp sport 68 udp dport 67 accept")
 		add(in, "udp sport 67 udp dport 68 accept")
 	}

@@ -104,9 +104,11 @@ func etc() error {
 }
 
 // ownGroup leaves the root of the cgroups to containers: one with processes of
-// its own cannot hand controllers down.
+// its own cannot hand controllers down. LXC makes a container's cgroups where
+// the first process is, and takes this name of systemd's for the root
+// (cgroups/cgroup_utils.c, prune_init_scope).
 func ownGroup() error {
-	own := filepath.Join(groupDir, "init")
+	own := filepath.Join(groupDir, "init.scope")
 	if err := os.Mkdir(own, 0o755); err != nil {
 		return err
 	}

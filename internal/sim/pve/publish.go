@@ -67,6 +67,18 @@ func (c *Cluster) poolsText() string {
 	return b.String()
 }
 
+// SetFirewall writes a container's firewall file, as an editor would. Clones
+// get a copy of it.
+func (c *Cluster) SetFirewall(vmid int, options map[string]string, rules ...map[string]string) {
+	c.enter()
+	defer c.mu.Unlock()
+	f := &fwConf{options: copyMap(options)}
+	for _, r := range rules {
+		f.rules = append(f.rules, copyMap(r))
+	}
+	c.firewall[vmid] = f
+}
+
 // text is the firewall file (PVE::Firewall::save_vmfw_conf).
 func (f *fwConf) text() string {
 	var b strings.Builder

@@ -132,6 +132,7 @@ func TestChain(t *testing.T) {
 	}
 	for _, want := range []string{
 		"storage driver: overlay2 runs containers", "It passed its smoke test", "hello from a container in the container",
+		"config delivered by the root half", "the runner exited 0: its work was over",
 		"4     4       0          4        0                0                   0",
 	} {
 		if !strings.Contains(out.String(), want) {
