@@ -329,8 +329,12 @@ func (c check) containers() {
 // tasks checks the limits on tasks after the pass.
 func (c check) tasks() {
 	tasks, stores := map[string]int{}, map[string]int{}
+	burdens := func(k Kind, warm bool) bool { // a warm container is launched without a task
+		return k == Clone || k == Launch && !warm || k == Destroy || k == Smoke || k == Boot
+	}
+	warm := func(a Action) bool { return a.Kind == Launch && !c.runner(a.Runner).Booted.IsZero() }
 	add := func(k Kind, node, storage string, warm bool) {
-		if k == Clone || k == Launch && !warm || k == Destroy || k == Smoke || k == Boot {
+		if burdens(k, warm) {
 			tasks[node]++
 		}
 		if k == Clone || k == Destroy {
@@ -349,10 +353,10 @@ func (c check) tasks() {
 		add(r.Pending, r.Node, r.Storage, !r.Booted.IsZero())
 	}
 	for _, a := range c.actions {
-		add(a.Kind, a.Node, storage(a), a.Kind == Launch && !c.runner(a.Runner).Booted.IsZero())
+		add(a.Kind, a.Node, storage(a), warm(a))
 	}
 	for _, a := range c.actions {
-		if l := c.want.Limits.NodeTasks; l > 0 && a.Kind != Deregister && tasks[a.Node] > l {
+		if l := c.want.Limits.NodeTasks; l > 0 && burdens(a.Kind, warm(a)) && tasks[a.Node] > l {
 			c.fail(a, "%d tasks of %d on the node", tasks[a.Node], l)
 		}
 		if l := c.want.Limits.StoreTasks; l > 0 && (a.Kind == Clone || a.Kind == Destroy) && stores[a.Node+" "+storage(a)] > l {
