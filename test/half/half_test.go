@@ -3,6 +3,7 @@
 package half
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http/httptest"
@@ -27,9 +28,8 @@ const (
 	name = "dayfly-linux-0badcafe01234567"
 )
 
-// groups is where the lab's containers have their cgroups: LXC puts them below
-// that of the process which starts them. On a node it is the root.
-const groups = "/sys/fs/cgroup/init"
+// groups is where the lab's containers have their cgroups, as on a node.
+const groups = "/sys/fs/cgroup"
 
 var key = fleet.NewSecret("0123456789abcdef0123456789abcdef")
 
@@ -107,8 +107,10 @@ func (n *node) start() {
 
 func (n *node) watch(mark string, runs int) host.View {
 	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
+	defer cancel()
 	for {
-		v, err := n.client.Watch(n.t.Context(), mark)
+		v, err := n.client.Watch(ctx, mark)
 		n.must(err)
 		if len(v.Running) == runs {
 			return v
