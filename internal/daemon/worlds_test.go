@@ -91,21 +91,14 @@ const worldRolls = `
 `
 
 // newVersions brings two template versions while the day goes on, good ones or
-// with what a template may suffer from. They come after the first one was seen:
-// a pool takes the newest of those that it finds at its first look for stable.
+// with what a template may suffer from.
 func (p *play) newVersions(rng *rand.Rand) {
 	ails := []sim.Ailment{sim.Well, sim.Well, sim.Slow, sim.BrokenDocker, sim.Mute, sim.NeverRegisters, sim.CrashesAtBoot, sim.HangsAtBoot}
 	for i := range 2 {
 		ail := ails[rng.IntN(len(ails))]
-		var bring func()
-		bring = func() {
-			if strings.Count(p.logs.String(), "is the first version of the pool") < 2 {
-				time.AfterFunc(10*time.Second, bring)
-				return
-			}
+		time.AfterFunc(time.Duration(rng.Int64N(int64(4*time.Minute))), func() {
 			p.template(9100+i, fmt.Sprintf("2.335.1-%d", 2+i), string(ail))
-		}
-		time.AfterFunc(time.Duration(rng.Int64N(int64(4*time.Minute))), bring)
+		})
 	}
 }
 

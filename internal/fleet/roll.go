@@ -181,11 +181,34 @@ func (v *roll) settled(target Ref) {
 	switch {
 	case target.Family == "" || target == v.Stable:
 	case v.Stable.Family == "":
-		v.Stable = target
-		v.enter(Settled, "%s is the first version of the pool", target)
+		v.adopt(target)
 	default:
 		v.begin(target)
 	}
+}
+
+// adopt takes a version for stable that nobody remembers to be: the oldest one
+// that our containers are of, or else the oldest there is, for that has been in
+// use for longest. A newer one has to prove itself, as ever.
+func (v *roll) adopt(target Ref) {
+	inUse := func(ref Ref) bool {
+		return slices.ContainsFunc(v.m.runners[v.Pool], func(r *Runner) bool { return r.Template == ref && r.Container != Absent })
+	}
+	v.Stable = target
+	for _, t := range v.at.list {
+		if !v.q.wants(t.Ref) || v.at.refuses(v.Rollout, t) != "" {
+			continue
+		}
+		used, known := inUse(t.Ref), inUse(v.Stable)
+		if used && !known || used == known && Newer(v.Stable.Version, t.Version) {
+			v.Stable = t.Ref
+		}
+	}
+	if v.Stable == target {
+		v.enter(Settled, "%s is the first version of the pool", target)
+		return
+	}
+	v.begin(target)
 }
 
 // begin takes up a candidate.
