@@ -64,12 +64,7 @@ func (d *Daemon) telling(ctx context.Context, t telling) {
 		err := t.do(bound)
 		cancel()
 		if errors.Is(err, fleet.ErrUnavailable) && try < tries && ctx.Err() == nil {
-			timer := time.NewTimer(again.Delay(try, uint64(try)))
-			select {
-			case <-ctx.Done():
-			case <-timer.C:
-			}
-			timer.Stop()
+			sleep(ctx, again.Delay(try, uint64(try)))
 			continue
 		}
 		if ctx.Err() == nil {
