@@ -118,7 +118,7 @@ func (out outcome) holds(k fleet.Kind, r fleet.Runner) subject {
 // execute does one action from intent to result.
 func (d *Daemon) execute(ctx context.Context, a fleet.Action, r fleet.Runner, pool fleet.Pool) {
 	log := d.log.With("action", a.Kind.String(), "runner", r.Name, "vmid", int(r.VMID), "node", r.Node, "pool", r.Pool)
-	log.Info("start", "reason", a.Reason)
+	log.Debug("start", "reason", a.Reason)
 	began := time.Now()
 	id, err := d.cfg.Journal.Begin(ctx, a, r)
 	if err != nil {
@@ -150,9 +150,9 @@ func (d *Daemon) execute(ctx context.Context, a fleet.Action, r fleet.Runner, po
 	took := time.Since(began)
 	d.metrics.action(a, took, out.err)
 	if out.err != nil {
-		log.Warn("end", "took", took, "err", out.err)
+		log.Warn("failed", "took", took, "reason", a.Reason, "err", out.err)
 	} else {
-		log.Info("end", "took", took)
+		log.Info("done", "took", took, "reason", a.Reason)
 	}
 	d.finish(a, id, out)
 }

@@ -26,7 +26,7 @@ func (j *Journal) Accept(ctx context.Context, d Delivery) (fresh bool, err error
 		return false, errors.New("accept delivery: no GUID")
 	}
 	added := false
-	err = j.write(ctx, "accept delivery "+d.GUID, func(t *tx) (err error) {
+	err = j.write(ctx, d.patience(), "accept delivery "+d.GUID, func(t *tx) (err error) {
 		added, err = t.deliver(d)
 		if err != nil || !added || d.Job == nil {
 			return err
@@ -38,6 +38,15 @@ func (j *Journal) Accept(ctx context.Context, d Delivery) (fresh bool, err error
 		return false, err
 	}
 	return added, nil
+}
+
+// patience is long where the delivery changes nothing that anybody waits for:
+// that a job runs.
+func (d Delivery) patience() time.Duration {
+	if d.Job != nil && d.Job.Status == fleet.InProgress {
+		return patient
+	}
+	return urgent
 }
 
 func (t *tx) deliver(d Delivery) (added bool, err error) {

@@ -7,7 +7,7 @@ func (j *Journal) Put(ctx context.Context, key string, value []byte) error {
 	if value == nil {
 		value = []byte{}
 	}
-	return j.write(ctx, "put "+key, func(t *tx) error {
+	return j.write(ctx, urgent, "put "+key, func(t *tx) error {
 		_, err := t.exec(`INSERT OR REPLACE INTO facts (key, value, changed) VALUES (?, ?, ?)`, key, value, nano(t.now))
 		return err
 	})

@@ -27,7 +27,11 @@ func (j *Journal) Begin(ctx context.Context, a fleet.Action, r fleet.Runner) (id
 	}
 	a.Runner = r.Name
 	var given int64
-	err = j.write(ctx, "begin "+a.Kind.String()+" "+r.Name, func(t *tx) error {
+	patience := patient
+	if a.Kind == fleet.Launch {
+		patience = urgent // a job waits for it
+	}
+	err = j.write(ctx, patience, "begin "+a.Kind.String()+" "+r.Name, func(t *tx) error {
 		res, err := t.exec(`INSERT INTO intents (kind, pool, runner, template, node, reason, begun, ended, outcome)
 			VALUES (?, ?, ?, ?, ?, ?, ?, 0, '')`,
 			a.Kind.String(), a.Pool, a.Runner, int64(a.Template), a.Node, clip(a.Reason), nano(t.now))
@@ -53,7 +57,7 @@ func (j *Journal) Begin(ctx context.Context, a fleet.Action, r fleet.Runner) (id
 // forgotten meanwhile stays so. Errors: fleet.ErrNotFound for an intent that
 // never was, fleet.ErrExists for one that has an outcome.
 func (j *Journal) End(ctx context.Context, id int64, r fleet.Runner, outcome string, events ...Event) error {
-	return j.write(ctx, fmt.Sprintf("end intent %d", id), ending(id, r, outcome, events))
+	return j.write(ctx, urgent, fmt.Sprintf("end intent %d", id), ending(id, r, outcome, events))
 }
 
 func ending(id int64, r fleet.Runner, outcome string, events []Event) func(*tx) error {

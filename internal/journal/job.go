@@ -18,7 +18,7 @@ func (j *Journal) Record(ctx context.Context, source string, at time.Time, jobs 
 	news := slices.DeleteFunc(slices.Clone(jobs), j.open.knows)
 	for chunk := range slices.Chunk(news, maxBatch) {
 		n := 0
-		err := j.write(ctx, "record jobs", func(t *tx) error {
+		err := j.write(ctx, urgent, "record jobs", func(t *tx) error {
 			n = 0
 			for _, job := range chunk {
 				fresh, err := t.merge(job, source, at)

@@ -59,6 +59,7 @@ type Journal struct {
 
 	mu      sync.Mutex // of what follows
 	queue   []*write
+	alarm   time.Time // when the queue is looked at again; zero: not by itself
 	writing bool
 	closed  bool
 	writers sync.WaitGroup

@@ -41,7 +41,7 @@ func (l Later) write(what string, apply func(*tx) error) {
 			l.failed(fmt.Errorf("%s: %w", what, explain(l.j.path, err)))
 		}
 	}
-	w := l.j.newWrite(apply)
+	w := l.j.newWrite(idle, apply)
 	w.then = then
 	if !l.j.enqueue(w) {
 		go then(ErrClosed)

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -65,13 +66,13 @@ func TestLaterWritesShareACommit(t *testing.T) {
 		}
 		before, r := commits(), fleet.Runner{Name: "dayfly-a-1", Pool: "a", VMID: 20001}
 		later.Save(r)
-		time.Sleep(company / 2)
+		time.Sleep(idle / 2)
 		later.Save(r)
 		synctest.Wait()
 		if got := commits() - before; got != 0 {
-			t.Errorf("%d commits before company is over, want none", got)
+			t.Errorf("%d commits while it may wait, want none", got)
 		}
-		time.Sleep(company / 2)
+		time.Sleep(idle / 2)
 		synctest.Wait()
 		if got := commits() - before; got != 1 {
 			t.Errorf("%d commits for two writes, want 1", got)
@@ -84,4 +85,54 @@ func TestLaterWritesShareACommit(t *testing.T) {
 			t.Errorf("%d commits after a write that is waited for, want 2: the earlier one goes with it", got)
 		}
 	})
+}
+
+// What a job waits for is written at once; what only has to come before an
+// effect waits a moment for company, and goes with the first that does not.
+func TestOnlyAJobIsInAHurry(t *testing.T) {
+	queued, running := fleet.Job{ID: 1, Status: fleet.Queued}, fleet.Job{ID: 2, Status: fleet.InProgress}
+	accept := func(job fleet.Job) func(*Journal) error {
+		return func(j *Journal) error {
+			_, err := j.Accept(context.Background(), Delivery{GUID: job.Status.String(), Job: &job})
+			return err
+		}
+	}
+	begin := func(kind fleet.Kind) func(*Journal) error {
+		return func(j *Journal) error {
+			_, err := j.Begin(context.Background(), fleet.Action{Kind: kind}, fleet.Runner{Name: "dayfly-a-" + kind.String()})
+			return err
+		}
+	}
+	for name, c := range map[string]struct {
+		write func(*Journal) error
+		took  time.Duration
+	}{
+		"a job is queued": {accept(queued), urgent},
+		"a job runs":      {accept(running), patient},
+		"launch":          {begin(fleet.Launch), urgent},
+		"clone":           {begin(fleet.Clone), patient},
+		"destroy":         {begin(fleet.Destroy), patient},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			j, err := Open(context.Background(), memory, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer j.Close()
+			began := time.Now()
+			if err := c.write(j); err != nil || time.Since(began) != c.took {
+				t.Errorf("%s: %v after %s, want success after %s", name, err, time.Since(began), c.took)
+			}
+			done := make(chan error, 1)
+			go func() { done <- begin(fleet.Destroy)(j) }()
+			synctest.Wait()
+			began = time.Now()
+			if err := j.Put(context.Background(), "a fact", nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-done; err != nil || time.Since(began) != 0 {
+				t.Errorf("%s: a begin beside an urgent write: %v after %s, want at once", name, err, time.Since(began))
+			}
+		})
+	}
 }

@@ -87,7 +87,7 @@ func (j *Journal) prune(ctx context.Context, h history) error {
 		return err
 	}
 	for n := int64(pruned); n == pruned; {
-		err := j.write(ctx, "prune "+h.table, func(t *tx) error {
+		err := j.write(ctx, urgent, "prune "+h.table, func(t *tx) error {
 			res, err := t.exec(h.drop, cut, pruned)
 			if err == nil {
 				n, err = res.RowsAffected()
@@ -123,7 +123,7 @@ func (j *Journal) shrink(ctx context.Context) error {
 		default:
 			return nil
 		}
-		err = j.write(ctx, "shrink the file", func(t *tx) error {
+		err = j.write(ctx, urgent, "shrink the file", func(t *tx) error {
 			_, err := t.exec("PRAGMA incremental_vacuum(500)")
 			return err
 		})

@@ -70,7 +70,7 @@ func (l Later) Roll(r fleet.Rollout, turned ...Turn) {
 
 // Roll records how far a pool's roll-out is.
 func (j *Journal) Roll(ctx context.Context, r fleet.Rollout, turned ...Turn) error {
-	return j.write(ctx, "save rollout of pool "+r.Pool, rolling(r, turned))
+	return j.write(ctx, urgent, "save rollout of pool "+r.Pool, rolling(r, turned))
 }
 
 func rolling(r fleet.Rollout, turned []Turn) func(*tx) error {

@@ -11,7 +11,7 @@ import (
 // Save records what was observed of a runner. A runner that was forgotten is
 // remembered again: it was seen.
 func (j *Journal) Save(ctx context.Context, r fleet.Runner, events ...Event) error {
-	return j.write(ctx, "save runner "+r.Name, saving(r, events))
+	return j.write(ctx, urgent, "save runner "+r.Name, saving(r, events))
 }
 
 func saving(r fleet.Runner, events []Event) func(*tx) error {
@@ -29,7 +29,7 @@ func saving(r fleet.Runner, events []Event) func(*tx) error {
 // Forget records that nothing is left of a runner. Its VMID cools down from
 // then on, see Cooling. An unknown name is no error.
 func (j *Journal) Forget(ctx context.Context, name string, at time.Time, events ...Event) error {
-	return j.write(ctx, "forget runner "+name, forgetting(name, at, events))
+	return j.write(ctx, urgent, "forget runner "+name, forgetting(name, at, events))
 }
 
 func forgetting(name string, at time.Time, events []Event) func(*tx) error {

@@ -18,6 +18,7 @@ const maxBatch = 256
 type write struct {
 	apply func(*tx) error
 	now   time.Time     // of the call
+	due   time.Time     // when it must be in the queue no longer
 	done  chan struct{} // closed when err is final
 	then  func(error)   // called with it, if set
 	err   error
@@ -25,8 +26,8 @@ type write struct {
 	event int64       // its last event
 }
 
-func (j *Journal) newWrite(apply func(*tx) error) *write {
-	return &write{apply: apply, now: j.opts.Now(), done: make(chan struct{})}
+func (j *Journal) newWrite(patience time.Duration, apply func(*tx) error) *write {
+	return &write{apply: apply, now: j.opts.Now(), due: time.Now().Add(patience), done: make(chan struct{})}
 }
 
 // tx is what a write may do inside the transaction.
@@ -46,18 +47,25 @@ func (t *tx) or(at time.Time) time.Time {
 	return at
 }
 
+// Patience is how long a write may stay in the queue to share the commit of one
+// that comes soon. A commit costs the same for one write and for a hundred: a
+// sync, and waking up for it.
+const (
+	urgent  = time.Duration(0)
+	patient = 5 * time.Millisecond   // who waits for it is in no hurry
+	idle    = 100 * time.Millisecond // nobody waits for it
+)
+
 // write runs apply in a transaction and returns when it is durable.
 //
 // Callers that come while a transaction is being committed gather in the queue
-// and share the next one: the fsync, a few hundred microseconds to milliseconds,
-// is the cost of a commit, and it is the same for one change and for a hundred.
-// Who waits for the answer never waits for company. A context that ends takes the change back if it was
+// and share the next one. A context that ends takes the change back if it was
 // not begun; else the error is an ErrUnknownOutcome.
-func (j *Journal) write(ctx context.Context, what string, apply func(*tx) error) error {
+func (j *Journal) write(ctx context.Context, patience time.Duration, what string, apply func(*tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	w := j.newWrite(apply)
+	w := j.newWrite(patience, apply)
 	if !j.enqueue(w) {
 		return fmt.Errorf("%s: %w", what, ErrClosed)
 	}
@@ -75,10 +83,6 @@ func (j *Journal) write(ctx context.Context, what string, apply func(*tx) error)
 	}
 }
 
-// company is how long a write that nobody waits for may stay in the queue, to
-// share the commit of one that comes soon.
-const company = 100 * time.Millisecond
-
 // enqueue gives w to the goroutine that writes.
 func (j *Journal) enqueue(w *write) bool {
 	j.mu.Lock()
@@ -87,27 +91,38 @@ func (j *Journal) enqueue(w *write) bool {
 		return false
 	}
 	j.queue = append(j.queue, w)
-	switch {
-	case w.then == nil:
-		j.begin()
-	case len(j.queue) == 1 && !j.writing:
-		time.AfterFunc(company, j.flush)
-	}
+	j.begin()
 	return true
 }
 
-// begin starts the goroutine that writes, which lives only as long as there is
-// something to write; mu is held.
+// begin starts the goroutine that writes, which lives only as long as a write is
+// due; mu is held.
 func (j *Journal) begin() {
-	if !j.writing && len(j.queue) > 0 {
+	if !j.writing && j.due() {
 		j.writing = true
 		j.writers.Go(j.drain)
 	}
 }
 
+// due reports whether a write is, and else sets the alarm for the first that
+// will be; mu is held. The others in the queue go with it.
+func (j *Journal) due() bool {
+	if len(j.queue) == 0 || j.closed || len(j.queue) >= maxBatch {
+		return len(j.queue) > 0
+	}
+	first := slices.MinFunc(j.queue, func(a, b *write) int { return a.due.Compare(b.due) }).due
+	left := time.Until(first)
+	if left > 0 && (j.alarm.IsZero() || first.Before(j.alarm)) {
+		j.alarm = first
+		time.AfterFunc(left, j.flush)
+	}
+	return left <= 0
+}
+
 func (j *Journal) flush() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.alarm = time.Time{}
 	j.begin()
 }
 
@@ -132,7 +147,10 @@ func (j *Journal) drain() {
 func (j *Journal) take() []*write {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	n := min(len(j.queue), maxBatch)
+	n := 0
+	if j.due() {
+		n = min(len(j.queue), maxBatch)
+	}
 	batch := slices.Clone(j.queue[:n])
 	j.queue = slices.Delete(j.queue, 0, n)
 	j.writing = n > 0

@@ -74,7 +74,7 @@ func (e *TaskError) Unwrap() error { return e.Kind }
 func (c *Client) wait(ctx context.Context, id upid) error {
 	begin := time.Now()
 	c.remember(id)
-	nap, next := c.paces.first(id.pace()), firstPoll
+	nap, next := c.paces.naps(id.pace())
 	var trouble error
 	for ran := time.Duration(0); ; ran = time.Since(begin) {
 		if err := sleep(ctx, nap); err != nil {
@@ -223,22 +223,31 @@ type paces struct {
 	known map[string]pace
 }
 
-// pace is between what times such tasks end, which each look narrows down.
+// pace is a time by which a share of such tasks has ended: it grows with each
+// that had not, and shrinks a little with each that had, ever faster.
 type pace struct {
-	least, most time.Duration
-	early       int // tasks in a row that had ended by the first look
+	by    time.Duration
+	early int // tasks in a row that had ended by then
 }
 
-// first is the time before the first poll.
-func (p *paces) first(name string) time.Duration {
+// unhurried reports whether nobody waits for the end of such tasks.
+func unhurried(name string) bool { return name == "vzdestroy" }
+
+// naps are the times before the first poll and before the second.
+func (p *paces) naps(name string) (first, second time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	k := p.known[name]
-	return min(max((k.least+k.most)/2, firstPoll), longNap)
+	by := p.known[name].by
+	second = by / 12
+	if unhurried(name) {
+		second = by / 4
+	}
+	return min(max(by, firstPoll), longNap), min(max(second, firstPoll), lastPoll)
 }
 
 // learn notes that a task was last seen to run after ran (0: never) and to have
-// ended after took.
+// ended after took. Half of the tasks are to be seen to end at the first look,
+// of those that nobody waits for four in five.
 func (p *paces) learn(name string, ran, took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -246,15 +255,20 @@ func (p *paces) learn(name string, ran, took time.Duration) {
 		p.known = map[string]pace{}
 	}
 	k, seen := p.known[name]
+	up, down := k.by/32, k.by/100
+	if unhurried(name) {
+		up, down = k.by/10, k.by/200
+	}
 	switch {
 	case !seen:
-		k = pace{least: ran, most: took}
-	case ran == 0: // perhaps long before: look ever earlier
+		k.by = took
+	case ran == 0:
 		k.early++
-		k.most = took
-		k.least = max(0, min(k.least, took)-took*time.Duration(k.early)/32)
-	default: // one slow task, which may be an exception, moves it by a quarter at most
-		k.least, k.most, k.early = min(ran, k.most), min(took, max(k.most, firstPoll)*5/4), 0
+		k.by -= min(down*time.Duration(k.early), k.by/2)
+	case took > 2*k.by: // it may be an exception
+		k = pace{by: max(k.by, firstPoll) * 5 / 4}
+	default:
+		k = pace{by: min(took, k.by+up)}
 	}
 	p.known[name] = k
 }

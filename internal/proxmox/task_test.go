@@ -146,7 +146,7 @@ func TestWaitLearnsHowLongTasksTake(t *testing.T) {
 			t.Errorf("a quick one among slow ones: seen %v late, want less than 1s", late)
 		}
 		run(10 * time.Minute)
-		if first := cl.paces.first("vzstart"); first > longNap {
+		if first, _ := cl.paces.naps("vzstart"); first > longNap {
 			t.Errorf("first poll after %v, want at most %v", first, longNap)
 		}
 	})
@@ -157,7 +157,8 @@ func TestWaitLearnsHowLongTasksTake(t *testing.T) {
 func follow(t *testing.T, p *paces, tasks int, took time.Duration) (looks int, late time.Duration) {
 	t.Helper()
 	for range tasks {
-		ran, at, next := time.Duration(0), p.first("vzclone 9000"), firstPoll
+		ran := time.Duration(0)
+		at, next := p.naps("vzclone 9000")
 		for looks++; at < took; looks++ {
 			ran, at, next = at, at+next, min(next*5/4, lastPoll)
 		}
