@@ -9,7 +9,8 @@ import (
 )
 
 // A node on which clones and starts fail, whatever pool they are for, is left
-// alone for a while, and then tried with one task at a time.
+// alone for a while. Then one smoke boot has to show that it works again (see
+// fleet), or, where no smoke boot can be made, the next task.
 const tripsMost = 3
 
 // rest is how long a node is left alone.
@@ -22,11 +23,14 @@ func breaks(err error) bool {
 		!errors.Is(err, fleet.ErrExists) && !errors.Is(err, errUnwritten)
 }
 
-// tripped counts a failure on a node.
-func (d *Daemon) tripped(name string, err error) {
+// tripped counts the failure of an action on a node.
+func (d *Daemon) tripped(name string, k fleet.Kind, err error) {
 	n := d.state.nodes[name]
 	if n == nil {
 		return
+	}
+	if k == fleet.Clone {
+		n.clones++
 	}
 	if n.trips++; n.trips < tripsMost {
 		return
@@ -43,14 +47,41 @@ func (d *Daemon) tripped(name string, err error) {
 		Node: name, Until: now.Add(rest.Delay(h.failures, seed(key))),
 		Reason: fmt.Sprintf("node %s: %d failures in a row, the last one: %v", name, n.trips, err),
 	}
-	h.hint, h.outage = hint(err), outage(err, proxmoxAway)
+	h.hint, h.outage, h.proof = hint(err), outage(err, proxmoxAway), d.provable(name, now)
 	d.state.holds[key] = h
 }
 
-// mended notes that something on a node went well.
+// provable reports whether a smoke boot can show that a node works again.
+func (d *Daemon) provable(name string, now time.Time) bool {
+	return fleet.Provable(d.state.desired, d.observed(), now, name)
+}
+
+// wentWell notes that an action on a node went well. A clone says nothing of
+// starts that fail. Once the node is left alone, nothing is said where a smoke
+// boot can: tasks under way may still end well.
+func (d *Daemon) wentWell(name string, k fleet.Kind) {
+	n := d.state.nodes[name]
+	switch {
+	case n == nil || n.trips >= tripsMost && d.provable(name, time.Now()):
+	case k == fleet.Clone && n.trips > n.clones:
+		n.trips, n.clones = n.trips-n.clones, 0
+	default:
+		d.mended(name)
+	}
+}
+
+// mended notes that a node has shown that it works.
 func (d *Daemon) mended(name string) {
 	if n := d.state.nodes[name]; n != nil && n.trips > 0 {
-		n.trips = 0
+		n.trips, n.clones = 0, 0
 		d.succeeded(subject{node: name})
+	}
+}
+
+// unproven notes that a smoke boot failed on a node. Unless it was to show that
+// the node works again, that is the template's affair.
+func (d *Daemon) unproven(r *runner, why string) {
+	if n := d.state.nodes[r.Node]; n != nil && n.trips >= tripsMost {
+		d.tripped(r.Node, fleet.Smoke, fmt.Errorf("smoke boot %s: %s", r.Name, why))
 	}
 }

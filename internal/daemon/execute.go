@@ -203,11 +203,11 @@ func (d *Daemon) finish(a fleet.Action, intent int64, out outcome) {
 		case out.hold != nobody:
 			d.failed(out.holds(a.Kind, r.Runner), out.err)
 			if out.hold == theNode && breaks(out.err) {
-				d.tripped(r.Node, out.err)
+				d.tripped(r.Node, a.Kind, out.err)
 			}
 		case out.err == nil && (a.Kind == fleet.Clone || a.Kind == fleet.Boot || a.Kind == fleet.Launch):
 			d.succeeded(subject{kind: a.Kind, pool: r.Pool, node: r.Node})
-			d.mended(r.Node)
+			d.wentWell(r.Node, a.Kind)
 			d.succeeded(subject{kind: a.Kind, scope: r.Scope})
 		}
 		d.conclude(intent, r, out)

@@ -33,6 +33,7 @@ type hold struct {
 	outage   string // what explains it, if that lasts
 	denied   bool   // for want of a right
 	last     time.Time
+	proof    bool // a smoke boot has to show that it is over
 }
 
 // failed counts a failure and holds further attempts of its kind back. What
@@ -84,7 +85,7 @@ func (d *Daemon) silent(now time.Time) {
 	for _, r := range d.state.inOrder() {
 		phase := r.Phase()
 		if phase == fleet.Proving {
-			d.unproven(r, now)
+			d.overdue(r, now)
 		}
 		if r.Started.IsZero() || phase != fleet.Launching {
 			continue
@@ -103,10 +104,11 @@ func (d *Daemon) dud(r *runner, why string) {
 		return
 	}
 	r.dud = true
-	d.faulted(r, why)
 	if !r.Smoked.IsZero() {
+		d.unfit(r, why)
 		return // no job waits for it
 	}
+	d.faulted(r, why)
 	d.failed(subject{kind: fleet.Launch, pool: r.Pool, ref: r.Template}, fmt.Errorf("runner %s: %s", r.Name, why))
 }
 
@@ -127,6 +129,9 @@ func (h hold) trouble(now time.Time) Trouble {
 		return t
 	}
 	again := "it is tried again with the next job that needs it"
+	if h.proof {
+		again = "a smoke boot is to show whether it works again; until one passes, no job meets it"
+	}
 	if t.Hint == "" {
 		t.Hint = again
 	} else {

@@ -17,6 +17,8 @@ type node struct {
 	templates []fleet.Template
 	released  map[fleet.VMID]time.Time // replicas whose clone of ours ended
 	trips     int                      // failures in a row, of whatever pool
+	clones    int                      // those of them that were clones'
+	blind     bool                     // it cannot be asked for a smoke boot
 	total     fleet.Room               // as far as the token may see it
 	used      fleet.Room
 	locked    map[fleet.VMID]time.Time // since when templates are seen locked
@@ -79,6 +81,7 @@ func (d *Daemon) nodeSeen(s *state, n fleet.Node) {
 	have.missing = 0
 	have.up, have.total, have.used = n.Online, n.Total, n.Used
 	if !n.Online {
+		have.blind = false // it may come back with a newer Proxmox
 		d.nodeLost(s, n.Name)
 	}
 }

@@ -23,10 +23,16 @@ func (d *Daemon) smoke(ctx context.Context, r fleet.Runner, pool fleet.Pool) out
 	ctx, cancel := context.WithTimeout(ctx, pool.Timeouts.Launch)
 	defer cancel()
 	give := spent("its smoke boot did not start")
-	if err := d.cfg.Proxmox.DeliverEnv(ctx, r.Node, r.VMID, proxmox.SmokeVariable, fleet.NewSecret(d.cfg.GitHub.URL())); err != nil {
-		return outcome{err: err, apply: give, hold: theNode}
+	err := d.cfg.Proxmox.DeliverEnv(ctx, r.Node, r.VMID, proxmox.SmokeVariable, fleet.NewSecret(d.cfg.GitHub.URL()))
+	if err != nil {
+		return outcome{err: err, hold: theNode, apply: func(r *runner) {
+			give(r)
+			if n := d.state.nodes[r.Node]; n != nil && errors.Is(err, fleet.ErrInvalid) {
+				n.blind = true // its Proxmox is too old to be asked for one
+			}
+		}}
 	}
-	err := d.cfg.Proxmox.Start(ctx, r.Node, r.VMID)
+	err = d.cfg.Proxmox.Start(ctx, r.Node, r.VMID)
 	if err != nil && !errors.Is(err, fleet.ErrUnknownOutcome) {
 		return outcome{err: err, apply: give, hold: theNode}
 	}
@@ -72,18 +78,27 @@ func (d *Daemon) proved(s *state, name string, result proxmox.SmokeResult) {
 	switch {
 	case r == nil || !r.Passed.IsZero() || !r.Failed.IsZero() || !r.Spent.IsZero():
 	case len(result.Faults) > 0:
-		d.faulted(r, strings.Join(result.Faults, "; "))
+		d.unfit(r, strings.Join(result.Faults, "; "))
 	default:
 		r.Passed = time.Now()
+		d.mended(r.Node)
 		d.save(r, smoked, r.Template.String())
 	}
 }
 
-// unproven gives up a smoke boot whose checks are not done in time.
-func (d *Daemon) unproven(r *runner, now time.Time) {
+// overdue gives up a smoke boot whose checks are not done in time.
+func (d *Daemon) overdue(r *runner, now time.Time) {
 	p, ok := d.state.pool(r.Pool)
 	limit := p.Timeouts.SmokeTimeout()
 	if ok && r.Pending == fleet.None && r.Container != fleet.Unseen && r.Passed.IsZero() && now.Sub(r.Smoked) >= limit {
-		d.faulted(r, fmt.Sprintf("its smoke checks were not done %s after its start", limit))
+		d.unfit(r, fmt.Sprintf("its smoke checks were not done %s after its start", limit))
+	}
+}
+
+// unfit notes that a smoke boot failed.
+func (d *Daemon) unfit(r *runner, why string) {
+	if r.Failed.IsZero() {
+		d.faulted(r, why)
+		d.unproven(r, why)
 	}
 }

@@ -196,11 +196,15 @@ func (p *pass) smoke() {
 }
 
 func (p *pass) smokeOne(o *pool) bool {
-	if len(o.spares) > 0 {
-		r := o.spares[0]
+	free := func(r *Runner) bool {
+		h := p.hold(Launch, o, r.Node)
+		return h == nil || h.Node == ""
+	}
+	if i := slices.IndexFunc(o.spares, free); i >= 0 {
+		r := o.spares[i]
 		ok := p.room.start(r.Node)
 		if ok {
-			o.spares = o.spares[1:]
+			o.spares = slices.Delete(o.spares, i, i+1)
 			p.on(Smoke, r, "smoke boot of %s", o.ref)
 		}
 		return ok
@@ -221,7 +225,7 @@ func (t Timeouts) SmokeTimeout() time.Duration { return t.Launch + t.Register + 
 
 // prove waits for what a smoke boot shows.
 func (p *pass) prove(q *pool, r *Runner) {
-	wanted := q != nil && q.roll != nil && q.roll.Stage == Smoking && r.Template == q.roll.Candidate
+	rolls := q != nil && q.roll != nil && q.roll.Stage == Smoking && r.Template == q.roll.Candidate
 	limit := p.timeouts(r).SmokeTimeout()
 	var why string
 	switch {
@@ -229,12 +233,14 @@ func (p *pass) prove(q *pool, r *Runner) {
 		why = "its smoke boot passed"
 	case !r.Failed.IsZero():
 		why = "its smoke boot failed: " + r.Fault
-	case !wanted:
+	case !rolls && !p.suspected(q, r.Node):
 		why = "its smoke boot is not wanted any more"
 	case p.expired(r.Smoked, limit):
 		why = fmt.Sprintf("its smoke boot was not done %s after its start", limit)
 	default:
-		q.proving++
+		if p.proving[r.Node] = true; rolls {
+			q.proving++
+		}
 		return
 	}
 	if p.ready(r) {

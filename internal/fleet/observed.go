@@ -24,7 +24,8 @@ type Node struct {
 	Online bool
 	Host   bool      // its root half can bring JIT configs into containers that run
 	Away   time.Time // since when it has none, if it had one
-	Frail  bool      // it failed several times in a row: one task at a time shows whether it works again
+	Frail  bool      // it failed several times in a row and has not shown yet that it works again
+	Blind  bool      // nobody can ask for a smoke boot on it
 	Total  Room      // what it has, as far as that may be seen
 	Used   Room      // what is in use of it, by whomever
 }
@@ -38,6 +39,7 @@ type Hold struct {
 	Node   string
 	Scope  Scope
 	Until  time.Time
+	Proof  bool // in place of Until: until a smoke boot on Node passes
 	Reason string
 }
 

@@ -31,18 +31,20 @@ type pass struct {
 	have Observed
 	now  time.Time
 
-	pools   []*pool // by name
-	byName  map[string]*pool
-	running map[string]*Job // jobs in progress, by the name of their runner
-	groups  []*group
-	queue   []waiting // all queued jobs, oldest first
-	blocked []waiting // those that cannot be served now, oldest first
-	doomed  []doom
-	room    room
-	holds   map[holdKey]*Hold // those found so far; nil: none
-	actions []Action
-	next    time.Time
-	told    map[JobID]string // what is said of each queued job, when asked for
+	pools    []*pool // by name
+	byName   map[string]*pool
+	running  map[string]*Job // jobs in progress, by the name of their runner
+	groups   []*group
+	queue    []waiting // all queued jobs, oldest first
+	blocked  []waiting // those that cannot be served now, oldest first
+	doomed   []doom
+	room     room
+	holds    map[holdKey]*Hold // those found so far; nil: none
+	suspects []string          // nodes that a smoke boot has to prove
+	proving  map[string]bool   // nodes on which one is under way
+	actions  []Action
+	next     time.Time
+	told     map[JobID]string // what is said of each queued job, when asked for
 }
 
 // pool is a desired pool and what there is of it.
@@ -89,7 +91,7 @@ type pool struct {
 func newPass(want Desired, have Observed, now time.Time) *pass {
 	p := &pass{
 		want: want, have: have, now: now, byName: make(map[string]*pool, len(want.Pools)),
-		running: map[string]*Job{}, holds: map[holdKey]*Hold{}, room: newRoom(want.Limits, have),
+		running: map[string]*Job{}, holds: map[holdKey]*Hold{}, proving: map[string]bool{}, room: newRoom(want.Limits, have),
 	}
 	rolls := map[string]*Rollout{}
 	for i := range have.Rollouts {
@@ -109,6 +111,7 @@ func newPass(want Desired, have Observed, now time.Time) *pass {
 	}
 	slices.SortFunc(p.pools, func(a, b *pool) int { return cmp.Compare(a.Name, b.Name) })
 	p.room.sized(p.pools)
+	p.suspect()
 	for i := range have.Jobs {
 		if j := &have.Jobs[i]; j.Status == InProgress && j.Runner != "" {
 			p.running[j.Runner] = j
@@ -145,6 +148,7 @@ func (p *pass) run() {
 	p.replaceStale()
 	p.renew()
 	p.smoke()
+	p.probe()
 	p.keepWarm()
 	p.keepSpares()
 }
@@ -213,7 +217,7 @@ func (p *pass) hold(k Kind, q *pool, node string) *Hold {
 	var best *Hold
 	for i := range p.have.Holds {
 		h := &p.have.Holds[i]
-		if h.forbids(k, q, node) && !p.passed(h.Until) && (best == nil || h.outweighs(best)) {
+		if h.forbids(k, q, node) && (h.Proof || !p.passed(h.Until)) && (best == nil || h.outweighs(best)) {
 			best = h
 		}
 	}
@@ -232,7 +236,15 @@ func (h *Hold) launches(q *pool) string {
 	if h.Node != "" {
 		on = " on " + h.Node
 	}
-	return fmt.Sprintf("pool %s launches nothing%s until %s: %s", q.Name, on, clock(h.Until), h.Reason)
+	return fmt.Sprintf("pool %s launches nothing%s until %s: %s", q.Name, on, h.until(), h.Reason)
+}
+
+// until says when a hold ends.
+func (h *Hold) until() string {
+	if h.Proof {
+		return "a smoke boot has passed there"
+	}
+	return clock(h.Until)
 }
 
 func (h *Hold) outweighs(o *Hold) bool {

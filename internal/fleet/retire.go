@@ -101,7 +101,7 @@ func (p *pass) cloning(q *pool, r *Runner) {
 	case late && p.ready(r):
 		p.doom(Destroy, r, "not cloned within %s", limit)
 	case late || r.Pending == Deregister || r.Pending == Destroy || q == nil || q.Drained:
-	case q.stales(r), !p.room.online[r.Node]:
+	case q.stales(r), !p.room.online[r.Node], p.suspected(q, r.Node):
 		q.replacing = true
 	default:
 		q.replacing = true

@@ -81,6 +81,7 @@ func (w *world) smoked(r *Runner, how fate) {
 		w.say("the smoke boot of %s fails", r.Name)
 		w.spend(r, "start failed")
 		r.Failed, r.Fault = w.now, "start failed"
+		w.unproven(r)
 		return
 	}
 	r.Started, r.Container = w.now, Running
@@ -90,11 +91,24 @@ func (w *world) smoked(r *Runner, how fate) {
 		case r.Container != Running || how == hangs:
 		case how == halves:
 			r.Failed, r.Fault = w.now, "Docker does not answer"
+			w.unproven(r)
 		default:
 			r.Passed = w.now
 			w.say("%s passes its checks", r.Name)
+			for i := range w.nodes {
+				w.nodes[i].Frail = w.nodes[i].Frail && w.nodes[i].Name != r.Node
+			}
 		}
 	})
+}
+
+// unproven leaves a frail node alone for a while, as the daemon does.
+func (w *world) unproven(r *Runner) {
+	for _, n := range w.nodes {
+		if n.Name == r.Node && n.Frail {
+			w.holds = append(w.holds, Hold{Node: n.Name, Until: w.now.Add(holdFor), Reason: "node " + n.Name + " fails: " + r.Fault})
+		}
+	}
 }
 
 // fated is what becomes of an action by the runner's version, if that says.

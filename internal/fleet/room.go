@@ -264,7 +264,7 @@ func (p *pass) bars(q *pool, t *Template) reason {
 	}
 	if h := p.hold(Clone, q, t.Node); h != nil {
 		return func() string {
-			return fmt.Sprintf("pool %s clones nothing on %s until %s: %s", q.Name, t.Node, clock(h.Until), h.Reason)
+			return fmt.Sprintf("pool %s clones nothing on %s until %s: %s", q.Name, t.Node, h.until(), h.Reason)
 		}
 	}
 	if h := p.hold(Launch, q, t.Node); h != nil && h.Node != "" {

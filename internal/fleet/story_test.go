@@ -257,8 +257,8 @@ func (p *player) setNode(words []string) error {
 	if strings.Contains(words[1], "=") {
 		n := &p.nodes[i]
 		return pairs(words[1:], func(key, v string) error {
-			if key == "frail" {
-				n.Frail = v == "1"
+			if flag := map[string]*bool{"frail": &n.Frail, "blind": &n.Blind}[key]; flag != nil {
+				*flag = v == "1"
 				return nil
 			}
 			at := map[string]*int{"memory": &n.Total.MemoryMiB, "cores": &n.Total.Cores, "used": &n.Used.MemoryMiB}[key]
