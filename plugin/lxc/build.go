@@ -44,6 +44,7 @@ type made struct {
 	node    string
 	vmid    fleet.VMID
 	task    proxmox.Task // that makes it; empty: not begun
+	ended   bool         // the task has, well
 	unknown bool         // the call that makes it had no answer
 	replica int          // 0: the template itself; -1: a throw-away clone
 }
@@ -182,6 +183,14 @@ func (b *build) cloneOptions(m *made, name, state string) proxmox.Options {
 	return o
 }
 
+// await notes the task that makes something, and waits for it.
+func (b *build) await(ctx context.Context, m *made, task proxmox.Task) error {
+	m.task, m.ended = task, false
+	err := b.api.Wait(ctx, task)
+	m.ended = err == nil
+	return err
+}
+
 // clone copies a container or template and waits for the copy. Proxmox makes
 // one copy of a template at a time and refuses the others at once.
 func (b *build) clone(ctx context.Context, from *made, m *made, full bool, options proxmox.Options) error {
@@ -193,8 +202,7 @@ func (b *build) clone(ctx context.Context, from *made, m *made, full bool, optio
 	for nap := 100 * time.Millisecond; ; nap = min(2*nap, 5*time.Second) {
 		task, err := b.api.Copy(ctx, from.node, from.vmid, m.vmid, options)
 		if err == nil {
-			m.task = task
-			return b.api.Wait(ctx, task)
+			return b.await(ctx, m, task)
 		}
 		switch {
 		case !full && b.api.NeedsFull(err):

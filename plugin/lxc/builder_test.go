@@ -45,6 +45,18 @@ func TestBuildMakesAReadyTemplate(t *testing.T) {
 	w.left(1)
 }
 
+// A task that ended well is waited for once: to stop it would take a request,
+// and as long again as it took.
+func TestNoTaskIsStoppedThatEndedWell(t *testing.T) {
+	w := newWorld(t, pve.Config{})
+	w.mustBuild()
+	for _, line := range w.lines {
+		if strings.HasPrefix(line, "DELETE ") && strings.Contains(line, "/tasks/") {
+			t.Errorf("the build sent %s", line)
+		}
+	}
+}
+
 func TestReadsLikeTheDaemon(t *testing.T) {
 	w := newWorld(t, pve.Config{})
 	a := w.mustBuild()

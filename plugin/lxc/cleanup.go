@@ -57,7 +57,7 @@ func (b *build) discard(ctx context.Context, m *made) error {
 
 func (b *build) tryDiscard(ctx context.Context, m *made) error {
 	cleaned := false
-	if m.task != "" {
+	if m.task != "" && !m.ended {
 		// One that still runs is stopped, and cleans up after itself, as one
 		// does that failed; one that was killed does not.
 		err := b.api.Abort(ctx, m.task)

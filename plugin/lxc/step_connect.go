@@ -79,10 +79,17 @@ func (*stepAddress) Run(ctx context.Context, state multistep.StateBag) multistep
 // Cleanup implements multistep.Step.
 func (*stepAddress) Cleanup(multistep.StateBag) {}
 
-const lookAgain = 100 * time.Millisecond
+// pauses are the times between looks at something that comes soon, or not for
+// minutes.
+type pauses struct{ last time.Duration }
+
+func (p *pauses) next() <-chan time.Time {
+	p.last = min(max(p.last*5/4, 25*time.Millisecond), 250*time.Millisecond)
+	return time.After(p.last)
+}
 
 func (b *build) waitAddress(ctx context.Context, id fleet.VMID, mac string) (string, error) {
-	for {
+	for look := new(pauses); ; {
 		found, err := b.api.Address(ctx, b.conf.Node, id, mac)
 		switch {
 		case found != "":
@@ -91,7 +98,7 @@ func (b *build) waitAddress(ctx context.Context, id fleet.VMID, mac string) (str
 			return "", err
 		}
 		select {
-		case <-time.After(lookAgain):
+		case <-look.next():
 		case <-ctx.Done():
 			return "", fmt.Errorf("container %d got no address on net0 (%s): %w; hint: look at the bridge, the VLAN and the DHCP server", id, mac, ctx.Err())
 		}
@@ -99,13 +106,13 @@ func (b *build) waitAddress(ctx context.Context, id fleet.VMID, mac string) (str
 }
 
 func waitPort(ctx context.Context, address string) error {
-	for {
+	for look := new(pauses); ; {
 		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", address)
 		if err == nil {
 			return conn.Close()
 		}
 		select {
-		case <-time.After(lookAgain):
+		case <-look.next():
 		case <-ctx.Done():
 			return fmt.Errorf("no SSH server at %s: %w; hint: does the base image have one, and does a route lead there? The communicator pct needs neither", address, err)
 		}
@@ -201,7 +208,7 @@ const upWithin = 2 * time.Minute
 func (b *build) waitUp(ctx context.Context, id fleet.VMID) error {
 	wait, cancel := context.WithTimeout(ctx, upWithin)
 	defer cancel()
-	for {
+	for look := new(pauses); ; {
 		_, err := pct.Output(wait, b.node, "lxc-attach", "-n", fmt.Sprint(id), "--clear-env", "--", "/bin/sh", "-c", isUp)
 		if err == nil {
 			return nil
@@ -210,7 +217,7 @@ func (b *build) waitUp(ctx context.Context, id fleet.VMID) error {
 			return err
 		}
 		select {
-		case <-time.After(lookAgain):
+		case <-look.next():
 		case <-wait.Done():
 			if ctx.Err() != nil {
 				return ctx.Err()

@@ -79,8 +79,7 @@ func (b *build) create(ctx context.Context, m *made) error {
 	if err != nil {
 		return err
 	}
-	m.task = task
-	if err := b.api.Wait(ctx, task); err != nil {
+	if err := b.await(ctx, m, task); err != nil {
 		return fmt.Errorf("make container %d: %w", m.vmid, err)
 	}
 	b.learnKeys(ctx, task)
