@@ -144,6 +144,11 @@ source "dayfly-lxc" "runner" {
   network_adapters {
     bridge = "` + lab.Bridge + `"
   }
+  # Of private networks, jobs reach only what stands for GitHub.
+  firewall {
+    allow_out = ["` + lab.Gateway + `"]
+    deny_out  = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]
+  }
   smoke_test {
     commands = ["runuser -u runner -- docker info --format '{{.Driver}}'"]
   }
@@ -281,7 +286,6 @@ func (d *demo) lxcDay(ctx context.Context) error {
 	if err := d.bake(ctx); err != nil {
 		return err
 	}
-	d.shield()
 	d.teller.say("the daemon sees the commit: a spare is cloned from %s", d.baked)
 	if err := d.pushed(ctx); err != nil {
 		return err
@@ -301,24 +305,6 @@ func (d *demo) lxcDay(ctx context.Context) error {
 		d.world.GitHub.QueueJob(hub.NewJob{Repo: demoRepos[1], Labels: linuxJob, Steps: []hub.Step{{Name: "uname", Run: "uname -a; id"}}})
 	}
 	return d.finished(ctx)
-}
-
-// shield gives the template a firewall, which its clones inherit: nothing comes
-// in, and of private networks only what stands for GitHub is reached. Without
-// it, the root half would not hand out a JIT config.
-func (d *demo) shield() {
-	d.teller.say("the operator gives the template a firewall; its clones inherit it")
-	for _, k := range d.world.Proxmox.Containers() {
-		if !k.Template() {
-			continue
-		}
-		rule := func(action, dest string) map[string]string {
-			return map[string]string{"type": "out", "action": action, "enable": "1", "dest": dest}
-		}
-		d.world.Proxmox.SetFirewall(k.VMID, map[string]string{
-			"enable": "1", "policy_in": "DROP", "policy_out": "ACCEPT", "macfilter": "1", "dhcp": "1",
-		}, rule("ACCEPT", lab.Gateway), rule("DROP", "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"))
-	}
 }
 
 // succeeds runs a job that must succeed and say something.

@@ -50,6 +50,12 @@ source "dayfly-lxc" "runner" {
     ip       = "dhcp"
   }
 
+  # Clones inherit it. The policies: nothing comes in, the rest goes out.
+  firewall {
+    allow_out = var.allowed_networks
+    deny_out  = var.denied_networks
+  }
+
   features {
     nesting = true # Docker needs it; a token may set it
     fuse    = var.fuse

@@ -41,6 +41,18 @@ variable "vlan" {
   default     = ""
 }
 
+variable "denied_networks" {
+  type        = list(string)
+  description = "Networks that no job may reach, [\"10.0.0.0/8\"]: those of Proxmox's own interface first."
+  default     = []
+}
+
+variable "allowed_networks" {
+  type        = list(string)
+  description = "What may be reached in them all the same: DNS servers, mirrors."
+  default     = []
+}
+
 variable "template_pool" {
   type        = string
   description = "Resource pool of the templates."

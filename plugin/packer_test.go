@@ -79,19 +79,13 @@ func (w *world) speaks(line string) {
 	}
 }
 
-// One source for each node is what unshared storage takes: Proxmox clones a
-// container to another node on shared storage only.
+// One source for each node, built at the same time, or one for both, whose copy
+// is moved: what nodes without shared storage take.
 func TestOneVersionOnNodesThatShareNoStorage(t *testing.T) {
 	w := newWorld(t, pve.Config{Nodes: []string{"pve", "two"}})
 	first := strings.Replace(w.source("one", `communicator = "none"`), `template_family  = "one"`, `template_family  = "debian"`, 1)
 	second := strings.NewReplacer(`"dayfly-lxc" "one"`, `"dayfly-lxc" "two"`, `node        = "pve"`, `node        = "two"`).Replace(first)
-	both := `build { sources = ["source.dayfly-lxc.one", "source.dayfly-lxc.two"] }`
-	w.write(strings.Replace(first, "template_commit ", "nodes = [\"pve\", \"two\"]\n  template_commit ", 1), `build { sources = ["source.dayfly-lxc.one"] }`)
-	if out, err := w.run("build", "."); err == nil || !strings.Contains(out, "nodes: storage "+pve.LabStorage+" is not shared") || !strings.Contains(out, "one source for each node") {
-		t.Errorf("both nodes by one source: %v\n%s", err, out)
-	}
-	w.count(0, 0)
-	w.write(first, second, both)
+	w.write(first, second, `build { sources = ["source.dayfly-lxc.one", "source.dayfly-lxc.two"] }`)
 	out := w.must("build", ".")
 	w.count(2, 0)
 	for _, want := range []string{"on node pve", "on node two"} {
@@ -103,6 +97,17 @@ func TestOneVersionOnNodesThatShareNoStorage(t *testing.T) {
 		t.Errorf("the same version again: %v\n%s", err, out)
 	}
 	w.count(2, 0)
+	w.write(strings.NewReplacer("template_commit ", "nodes = [\"pve\", \"two\"]\n  template_commit ", "1.0.0-1", "2").Replace(first), `build { sources = ["source.dayfly-lxc.one"] }`)
+	if out, err := w.run("build", "."); err == nil || !strings.Contains(out, "has no VM.Migrate on /pool/"+pve.LabTemplates) {
+		t.Errorf("both nodes by one source, without the right to migrate: %v\n%s", err, out)
+	}
+	w.count(2, 0)
+	w.sim.AddRole("DayflyReplicas", "VM.Migrate")
+	w.sim.SetACL("/pool/"+pve.LabTemplates, "DayflyReplicas", true, "packer@pve", "packer@pve!build")
+	if out := w.must("build", "."); !strings.Contains(out, "Moving it to node two") {
+		t.Errorf("both nodes by one source:\n%s", out)
+	}
+	w.count(4, 0)
 }
 
 func TestGob(t *testing.T) {

@@ -121,6 +121,7 @@ type Bake struct {
 	Privileges  []string     // beyond those of every build, on the containers
 	Containers  []fleet.VMID // without a resource pool: the VMIDs
 	SmokeClones bool         // clones what it made
+	Migrates    bool         // moves clones to other nodes
 }
 
 var (
@@ -129,6 +130,7 @@ var (
 	uploadRole   = role{"DayflyUpload", []string{"Datastore.AllocateSpace", "Datastore.AllocateTemplate", "Datastore.Audit"}}
 	downloadRole = role{"DayflyDownload", []string{"Sys.Audit", "Sys.AccessNetwork"}}
 	cloneRole    = role{"DayflyTemplates", []string{"VM.Clone", "VM.Audit"}}
+	migrateRole  = role{"DayflyReplicas", []string{"VM.Migrate"}}
 	modifyRole   = role{"DayflyPrivileged", []string{"Sys.Modify"}}
 )
 
@@ -155,6 +157,9 @@ func (b *Builder) Missing(ctx context.Context, k Bake) ([]Problem, error) {
 		add(place, bakeRole, "for the container's settings", k.Privileges...)
 		if k.SmokeClones {
 			add(place, bakeRole, "to clone the template for its smoke test or its replicas", "VM.Clone")
+		}
+		if k.Migrates {
+			add(place, migrateRole, "to move replicas to nodes that do not share the storage", "VM.Migrate")
 		}
 	}
 	if k.Source != 0 {

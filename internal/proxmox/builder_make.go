@@ -81,6 +81,38 @@ func (b *Builder) find(ctx context.Context, node, kind string, on, made fleet.VM
 	return "", cause
 }
 
+// Migrate begins to move a stopped container to another node, its volumes to
+// that storage there; empty: to the one of the same name. After
+// fleet.ErrUnknownOutcome it may be on either node.
+func (b *Builder) Migrate(ctx context.Context, node string, id fleet.VMID, target, storage string) (Task, error) {
+	params := map[string]any{"target": target}
+	if storage != "" {
+		params["target-storage"] = storage
+	}
+	begin := time.Now()
+	task, err := b.c.post(context.WithoutCancel(ctx), container(node, id, "/migrate"), params)
+	if unknown(err) {
+		found, ok := b.begunSince(ctx, node, "vzmigrate", id, begin)
+		if ok {
+			task, err = found, nil
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("migrate container %d to node %s: %w", id, target, err)
+	}
+	return Task(task), nil
+}
+
+// begunSince looks for the task of a request whose answer was lost.
+func (b *Builder) begunSince(ctx context.Context, node, kind string, on fleet.VMID, begin time.Time) (upid, bool) {
+	for looks := newLooks(); looks.next(ctx); {
+		if found, ok, err := b.c.begun(ctx, node, kind, on, begin, anyTask); err == nil && ok {
+			return found, true
+		}
+	}
+	return "", false
+}
+
 // NeedsFull reports whether err is Proxmox's refusal to make a linked clone,
 // and remembers the storage.
 func (b *Builder) NeedsFull(err error) bool { return err != nil && b.c.learnFull(err) }
@@ -92,14 +124,9 @@ func (b *Builder) Download(ctx context.Context, node, storage string, options Op
 	begin := time.Now()
 	task, err := b.c.post(context.WithoutCancel(ctx), path, options)
 	if unknown(err) {
-		cause := err
-		for looks := newLooks(); looks.next(ctx); {
-			found, ok, look := b.c.begun(ctx, node, "download", 0, begin, anyTask)
-			if look == nil && ok {
-				return Task(found), nil
-			}
+		if found, ok := b.begunSince(ctx, node, "download", 0, begin); ok {
+			return Task(found), nil
 		}
-		err = cause
 	}
 	if err != nil {
 		return "", fmt.Errorf("download base image to storage %s: %w", storage, err)

@@ -68,6 +68,7 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 		&commonsteps.StepProvision{},
 		&stepSeal{},
 		&stepShutdown{},
+		&stepShield{},
 		&stepConvert{},
 		&stepSmoke{},
 		&stepReplicate{},

@@ -66,12 +66,27 @@ func (b *build) tryDiscard(ctx context.Context, m *made) error {
 		}
 		cleaned = err != nil && !errors.Is(err, fleet.ErrUnknownOutcome)
 	}
+	if err := b.locate(ctx, m); err != nil {
+		return err
+	}
 	err := b.api.Destroy(ctx, m.node, m.vmid, b.mine)
 	switch {
 	case errors.Is(err, fleet.ErrInvalid):
 		return nil // another's by now: ours is gone
 	case cleaned && errors.Is(err, fleet.ErrDenied):
 		return nil // likewise, and not for us to see
+	}
+	return err
+}
+
+// locate finds out on which node something is that was being moved.
+func (b *build) locate(ctx context.Context, m *made) error {
+	if m.moving == "" {
+		return nil
+	}
+	status, err := b.api.Status(ctx, m.moving, m.vmid)
+	if err == nil && status != "" {
+		m.arrived()
 	}
 	return err
 }

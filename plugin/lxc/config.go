@@ -1,4 +1,4 @@
-//go:generate go tool packer-sdc mapstructure-to-hcl2 -type Config,SourceTemplate,Rootfs,NetworkAdapter,Features,HostSSH,SmokeTest
+//go:generate go tool packer-sdc mapstructure-to-hcl2 -type Config,SourceTemplate,Rootfs,NetworkAdapter,Firewall,Features,HostSSH,SmokeTest
 
 package lxc
 
@@ -98,6 +98,9 @@ type Config struct {
 	Rootfs Rootfs `mapstructure:"rootfs"`
 	// Network devices, `net0` first.
 	NetworkAdapters []NetworkAdapter `mapstructure:"network_adapters"`
+	// Proxmox's firewall of the template, which its clones inherit. It is on
+	// once the datacenter's is.
+	Firewall Firewall `mapstructure:"firewall"`
 	// DNS server. Default: the node's.
 	Nameserver string `mapstructure:"nameserver"`
 	// DNS search domain. Default: the node's.
@@ -140,10 +143,14 @@ type Config struct {
 	// How many copies of the template each node gets (default 1). Proxmox
 	// clones one template at a time; jobs that start together need copies.
 	Replicas int `mapstructure:"replicas"`
-	// Nodes that get the template (default: `node` alone). The others need
-	// the storage to be shared: Proxmox clones to another node on no other.
-	// Without, give one source for each node; they are built at the same time.
+	// Nodes that get the template (default: `node` alone). Where the storage
+	// is not shared, a full copy is migrated to each of the others, which takes
+	// `VM.Migrate`; other copies there are clones of that one.
 	Nodes []string `mapstructure:"nodes"`
+	// Storage of the copies on the other nodes, where `rootfs.storage` is not
+	// shared (default: the storage of the same name there). Choosing one takes
+	// `VM.Config.Disk`, and `Datastore.AllocateSpace` on it.
+	ReplicaStorage string `mapstructure:"replica_storage"`
 	// Make the container fit to be cloned: empty machine-id, no SSH host
 	// keys, no package lists, no logs (default true).
 	Seal config.Trilean `mapstructure:"seal"`
@@ -197,8 +204,9 @@ type NetworkAdapter struct {
 	IP6 string `mapstructure:"ip6"`
 	// Gateway, with an IPv6 address.
 	Gateway6 string `mapstructure:"gateway6"`
-	// Let Proxmox's firewall filter it.
-	Firewall bool `mapstructure:"firewall"`
+	// Let Proxmox's firewall filter it (default true, unless `firewall.enable`
+	// is off).
+	Firewall config.Trilean `mapstructure:"firewall"`
 	// Hardware address. Default: Proxmox makes one up, which is right when
 	// builds run at the same time.
 	MACAddress string `mapstructure:"mac_address"`
@@ -206,6 +214,32 @@ type NetworkAdapter struct {
 	MTU int `mapstructure:"mtu"`
 	// Limit in MB/s, `100`.
 	Rate string `mapstructure:"rate"`
+}
+
+// Firewall is the packet filter of the template and its clones. While the
+// template is built, everything passes. DHCP is always let through, and the
+// option `ipfilter` is always off: with it, Proxmox blocks every address that
+// DHCP gives.
+type Firewall struct {
+	// Filter at all (default true). It takes `VM.Config.Network`, like the
+	// network devices.
+	Enable config.Trilean `mapstructure:"enable"`
+	// What becomes of incoming packets that no rule speaks of: `DROP`
+	// (default), `REJECT` or `ACCEPT`. A runner listens to nobody.
+	PolicyIn string `mapstructure:"policy_in"`
+	// What becomes of outgoing ones: `ACCEPT` (default), `REJECT` or `DROP`.
+	PolicyOut string `mapstructure:"policy_out"`
+	// Drop what does not come from the container's own hardware address
+	// (default true).
+	MACFilter config.Trilean `mapstructure:"macfilter"`
+	// Networks or addresses that may be reached in spite of `deny_out`: a DNS
+	// server, a registry mirror.
+	AllowOut []string `mapstructure:"allow_out"`
+	// Networks or addresses that no job may reach: `10.0.0.0/8`. They are
+	// closed after `allow_out`.
+	DenyOut []string `mapstructure:"deny_out"`
+	// Security groups of the datacenter's firewall, whose rules come last.
+	SecurityGroups []string `mapstructure:"security_groups"`
 }
 
 // Features are what Proxmox lets the container do beyond the ordinary.
@@ -276,6 +310,7 @@ func (c *Config) prepare(raws ...any) (warnings []string, err error) {
 	check.source(c)
 	check.container(c)
 	check.network(c)
+	check.firewall(&c.Firewall)
 	check.template(c)
 	check.node(c)
 	check.communicator(c)
@@ -311,6 +346,8 @@ func (c *Config) defaults() {
 	fill(&c.SmokeTest.Timeout, 3*time.Minute)
 	fill(&c.Memory, 2048)
 	fill(&c.Replicas, 1)
+	fill(&c.Firewall.PolicyIn, "DROP")
+	fill(&c.Firewall.PolicyOut, "ACCEPT")
 	if c.OSTemplate != "" {
 		fill(&c.Rootfs.Size, "8G")
 	}
@@ -323,7 +360,7 @@ func (c *Config) defaults() {
 		c.Nodes = []string{c.Node}
 	}
 	for i := range c.NetworkAdapters {
-		c.NetworkAdapters[i].defaults(i)
+		c.NetworkAdapters[i].defaults(i, c.Firewall.on())
 	}
 	if c.HostSSH != nil {
 		c.HostSSH.defaults(c.ProxmoxURL)

@@ -92,6 +92,7 @@ type FlatConfig struct {
 	Unprivileged              *bool                `mapstructure:"unprivileged" cty:"unprivileged" hcl:"unprivileged"`
 	Rootfs                    *FlatRootfs          `mapstructure:"rootfs" cty:"rootfs" hcl:"rootfs"`
 	NetworkAdapters           []FlatNetworkAdapter `mapstructure:"network_adapters" cty:"network_adapters" hcl:"network_adapters"`
+	Firewall                  *FlatFirewall        `mapstructure:"firewall" cty:"firewall" hcl:"firewall"`
 	Nameserver                *string              `mapstructure:"nameserver" cty:"nameserver" hcl:"nameserver"`
 	Searchdomain              *string              `mapstructure:"searchdomain" cty:"searchdomain" hcl:"searchdomain"`
 	Features                  *FlatFeatures        `mapstructure:"features" cty:"features" hcl:"features"`
@@ -107,6 +108,7 @@ type FlatConfig struct {
 	SkipConvertToTemplate     *bool                `mapstructure:"skip_convert_to_template" cty:"skip_convert_to_template" hcl:"skip_convert_to_template"`
 	Replicas                  *int                 `mapstructure:"replicas" cty:"replicas" hcl:"replicas"`
 	Nodes                     []string             `mapstructure:"nodes" cty:"nodes" hcl:"nodes"`
+	ReplicaStorage            *string              `mapstructure:"replica_storage" cty:"replica_storage" hcl:"replica_storage"`
 	Seal                      *bool                `mapstructure:"seal" cty:"seal" hcl:"seal"`
 	ShutdownTimeout           *string              `mapstructure:"shutdown_timeout" cty:"shutdown_timeout" hcl:"shutdown_timeout"`
 	SmokeTest                 *FlatSmokeTest       `mapstructure:"smoke_test" cty:"smoke_test" hcl:"smoke_test"`
@@ -207,6 +209,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"unprivileged":                 &hcldec.AttrSpec{Name: "unprivileged", Type: cty.Bool, Required: false},
 		"rootfs":                       &hcldec.BlockSpec{TypeName: "rootfs", Nested: hcldec.ObjectSpec((*FlatRootfs)(nil).HCL2Spec())},
 		"network_adapters":             &hcldec.BlockListSpec{TypeName: "network_adapters", Nested: hcldec.ObjectSpec((*FlatNetworkAdapter)(nil).HCL2Spec())},
+		"firewall":                     &hcldec.BlockSpec{TypeName: "firewall", Nested: hcldec.ObjectSpec((*FlatFirewall)(nil).HCL2Spec())},
 		"nameserver":                   &hcldec.AttrSpec{Name: "nameserver", Type: cty.String, Required: false},
 		"searchdomain":                 &hcldec.AttrSpec{Name: "searchdomain", Type: cty.String, Required: false},
 		"features":                     &hcldec.BlockSpec{TypeName: "features", Nested: hcldec.ObjectSpec((*FlatFeatures)(nil).HCL2Spec())},
@@ -222,6 +225,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"skip_convert_to_template":     &hcldec.AttrSpec{Name: "skip_convert_to_template", Type: cty.Bool, Required: false},
 		"replicas":                     &hcldec.AttrSpec{Name: "replicas", Type: cty.Number, Required: false},
 		"nodes":                        &hcldec.AttrSpec{Name: "nodes", Type: cty.List(cty.String), Required: false},
+		"replica_storage":              &hcldec.AttrSpec{Name: "replica_storage", Type: cty.String, Required: false},
 		"seal":                         &hcldec.AttrSpec{Name: "seal", Type: cty.Bool, Required: false},
 		"shutdown_timeout":             &hcldec.AttrSpec{Name: "shutdown_timeout", Type: cty.String, Required: false},
 		"smoke_test":                   &hcldec.BlockSpec{TypeName: "smoke_test", Nested: hcldec.ObjectSpec((*FlatSmokeTest)(nil).HCL2Spec())},
@@ -257,6 +261,41 @@ func (*FlatFeatures) HCL2Spec() map[string]hcldec.Spec {
 		"fuse":    &hcldec.AttrSpec{Name: "fuse", Type: cty.Bool, Required: false},
 		"mknod":   &hcldec.AttrSpec{Name: "mknod", Type: cty.Bool, Required: false},
 		"mount":   &hcldec.AttrSpec{Name: "mount", Type: cty.String, Required: false},
+	}
+	return s
+}
+
+// FlatFirewall is an auto-generated flat version of Firewall.
+// Where the contents of a field with a `mapstructure:,squash` tag are bubbled up.
+type FlatFirewall struct {
+	Enable         *bool    `mapstructure:"enable" cty:"enable" hcl:"enable"`
+	PolicyIn       *string  `mapstructure:"policy_in" cty:"policy_in" hcl:"policy_in"`
+	PolicyOut      *string  `mapstructure:"policy_out" cty:"policy_out" hcl:"policy_out"`
+	MACFilter      *bool    `mapstructure:"macfilter" cty:"macfilter" hcl:"macfilter"`
+	AllowOut       []string `mapstructure:"allow_out" cty:"allow_out" hcl:"allow_out"`
+	DenyOut        []string `mapstructure:"deny_out" cty:"deny_out" hcl:"deny_out"`
+	SecurityGroups []string `mapstructure:"security_groups" cty:"security_groups" hcl:"security_groups"`
+}
+
+// FlatMapstructure returns a new FlatFirewall.
+// FlatFirewall is an auto-generated flat version of Firewall.
+// Where the contents a fields with a `mapstructure:,squash` tag are bubbled up.
+func (*Firewall) FlatMapstructure() interface{ HCL2Spec() map[string]hcldec.Spec } {
+	return new(FlatFirewall)
+}
+
+// HCL2Spec returns the hcl spec of a Firewall.
+// This spec is used by HCL to read the fields of Firewall.
+// The decoded values from this spec will then be applied to a FlatFirewall.
+func (*FlatFirewall) HCL2Spec() map[string]hcldec.Spec {
+	s := map[string]hcldec.Spec{
+		"enable":          &hcldec.AttrSpec{Name: "enable", Type: cty.Bool, Required: false},
+		"policy_in":       &hcldec.AttrSpec{Name: "policy_in", Type: cty.String, Required: false},
+		"policy_out":      &hcldec.AttrSpec{Name: "policy_out", Type: cty.String, Required: false},
+		"macfilter":       &hcldec.AttrSpec{Name: "macfilter", Type: cty.Bool, Required: false},
+		"allow_out":       &hcldec.AttrSpec{Name: "allow_out", Type: cty.List(cty.String), Required: false},
+		"deny_out":        &hcldec.AttrSpec{Name: "deny_out", Type: cty.List(cty.String), Required: false},
+		"security_groups": &hcldec.AttrSpec{Name: "security_groups", Type: cty.List(cty.String), Required: false},
 	}
 	return s
 }

@@ -64,6 +64,7 @@ var (
 	imageForm    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*:vztmpl/[^/\s,]+$`)
 	sizeForm     = regexp.MustCompile(`^[1-9][0-9]*[MGT]?$`)
 	ifaceForm    = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,15}$`)
+	groupForm    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]+$`)
 	macForm      = regexp.MustCompile(`^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$`)
 	mountForm    = regexp.MustCompile(`^[a-z0-9]+(;[a-z0-9]+)*$`)
 	deviceForm   = regexp.MustCompile(`^/dev/[A-Za-z0-9/_.-]+$`)
@@ -220,6 +221,23 @@ func (p *problems) network(c *Config) {
 	p.unless(lineForm.MatchString(c.Searchdomain), "searchdomain", "holds control characters")
 }
 
+func (p *problems) firewall(f *Firewall) {
+	policies := []string{"ACCEPT", "DROP", "REJECT"}
+	p.unless(slices.Contains(policies, f.PolicyIn), "firewall.policy_in", "%q: want ACCEPT, DROP or REJECT", f.PolicyIn)
+	p.unless(slices.Contains(policies, f.PolicyOut), "firewall.policy_out", "%q: want ACCEPT, DROP or REJECT", f.PolicyOut)
+	for _, list := range []struct {
+		field string
+		nets  []string
+	}{{"allow_out", f.AllowOut}, {"deny_out", f.DenyOut}} {
+		for i, n := range list.nets {
+			p.unless(address(n) || net.ParseIP(n) != nil, fmt.Sprintf("firewall.%s[%d]", list.field, i), "%q is no network or address", n)
+		}
+	}
+	for i, g := range f.SecurityGroups {
+		p.unless(groupForm.MatchString(g), fmt.Sprintf("firewall.security_groups[%d]", i), "%q is no name of a security group", g)
+	}
+}
+
 func address(s string, words ...string) bool {
 	if slices.Contains(words, s) {
 		return true
@@ -245,6 +263,7 @@ func (p *problems) template(c *Config) {
 		p.unless(nodeForm.MatchString(n), fmt.Sprintf("nodes[%d]", i), "%q is no name of a node", n)
 		p.unless(slices.Index(c.Nodes, n) == i, fmt.Sprintf("nodes[%d]", i), "%q is named twice", n)
 	}
+	p.unless(c.ReplicaStorage == "" || storageForm.MatchString(c.ReplicaStorage), "replica_storage", "%q is no name of a storage", c.ReplicaStorage)
 	p.unless(slices.Contains(c.Nodes, c.Node), "nodes", "node %q, where it is built, is missing", c.Node)
 }
 

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
+
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/proxmox"
 )
@@ -29,7 +31,8 @@ func (c *Config) builder(log *apiLog) (*proxmox.Builder, error) {
 	return proxmox.NewBuilder(conf)
 }
 
-func (n *NetworkAdapter) defaults(i int) {
+func (n *NetworkAdapter) defaults(i int, firewall bool) {
+	n.Firewall = config.TrileanFromBool(on(n.Firewall, firewall))
 	fill(&n.Name, fmt.Sprintf("eth%d", i))
 	fill(&n.IP, "dhcp")
 }
@@ -42,7 +45,7 @@ func (n *NetworkAdapter) option() string {
 			parts = append(parts, key+"="+value)
 		}
 	}
-	if n.Firewall {
+	if n.Firewall.True() {
 		add("firewall", "1")
 	}
 	add("gw", n.Gateway)
@@ -190,7 +193,7 @@ func (c *Config) privileges() []string {
 	if c.Cores > 0 {
 		list = append(list, "VM.Config.CPU")
 	}
-	if len(c.NetworkAdapters) > 0 || c.Nameserver != "" || c.Searchdomain != "" {
+	if len(c.NetworkAdapters) > 0 || c.SourceTemplate != nil || c.Nameserver != "" || c.Searchdomain != "" {
 		list = append(list, "VM.Config.Network")
 	}
 	return list

@@ -31,6 +31,9 @@ func TestBadWorldIsOneClearErrorAndLeavesNothing(t *testing.T) {
 		{"a missing privilege on the resource pool", func(w *world) {
 			w.sim.RevokeACL("/pool/"+pve.LabTemplates, "DayflyBuilder", builderToken)
 		}, "has no VM.Allocate on /pool/dayfly-templates"},
+		{"no privilege for the network and the firewall", func(w *world) {
+			w.sim.AddRole("DayflyBuilder", "VM.Allocate,VM.Audit,VM.Clone,VM.PowerMgmt,VM.Config.Disk,VM.Config.CPU,VM.Config.Memory,VM.Config.Options,Pool.Audit")
+		}, "has no VM.Config.Network on /pool/dayfly-templates"},
 		{"a missing privilege on the storage", func(w *world) {
 			w.sim.RevokeACL("/storage/"+pve.LabStorage, "DayflyUpload", builderToken)
 		}, "has no Datastore.AllocateSpace on /storage/local-zfs"},

@@ -40,7 +40,11 @@ func (*stepOptions) Cleanup(multistep.StateBag) {}
 func (b *build) pin(ctx context.Context, now map[string]string) error {
 	o := proxmox.Options{}
 	if b.image == "" {
+		if err := b.unshield(ctx); err != nil {
+			return err
+		}
 		o = b.conf.options()
+		b.conf.filter(o, now)
 	}
 	// A clone of a template that starts on boot, or that is protected, is so
 	// too.

@@ -59,6 +59,9 @@ func (p *preflight) run(ctx context.Context) error {
 		return err
 	}
 	p.sources(built)
+	if p.storages, err = p.api.Storages(ctx, p.conf.Node); err != nil {
+		return err
+	}
 	if err := p.privileges(ctx); err != nil {
 		return err
 	}
@@ -157,11 +160,14 @@ func (p *preflight) sources(built []proxmox.Built) {
 func (p *preflight) privileges(ctx context.Context) error {
 	k := proxmox.Bake{
 		Node: p.conf.Node, Pool: p.conf.Pool, Source: p.source.VMID, Download: p.conf.OSTemplateURL != "",
-		Privileged: !on(p.conf.Unprivileged, true), Privileges: p.conf.privileges(), SmokeClones: !p.conf.SmokeTest.Skip || p.conf.Replicas > 1,
+		Privileged: !on(p.conf.Unprivileged, true), Privileges: p.conf.privileges(), SmokeClones: !p.conf.SmokeTest.Skip || p.conf.Replicas > 1 || len(p.conf.others()) > 0, Migrates: p.migrates(),
 	}
 	k.BaseImages, _, _ = strings.Cut(p.image, ":")
 	if p.storage != "" {
 		k.Storages = []string{p.storage}
+	}
+	if p.conf.ReplicaStorage != "" && p.migrates() {
+		k.Storages = append(k.Storages, p.conf.ReplicaStorage)
 	}
 	for _, n := range p.conf.NetworkAdapters {
 		tag, _ := strconv.Atoi(n.VLANTag)
@@ -179,12 +185,10 @@ func (p *preflight) privileges(ctx context.Context) error {
 
 // volumes looks at the storages and at the base image.
 func (p *preflight) volumes(ctx context.Context) error {
-	var err error
-	p.storages, err = p.api.Storages(ctx, p.conf.Node)
-	if err != nil {
+	p.rootfs()
+	if err := p.replicaStorages(ctx); err != nil {
 		return err
 	}
-	p.rootfs()
 	image, _, fromImage := strings.Cut(p.image, ":")
 	if !fromImage {
 		return nil
@@ -237,9 +241,6 @@ func (p *preflight) rootfs() {
 	p.linked = s.Linked()
 	if !p.linked {
 		p.ui.Say(fmt.Sprintf("Storage %s (%s) makes no linked clones: every runner will be a full copy, which takes minutes.", s.Name, s.Type))
-	}
-	if len(p.conf.others()) > 0 && !s.Shared {
-		p.say("nodes: storage %s is not shared, so that only node %s can have the template; hint: use a shared storage, or one source for each node", s.Name, p.conf.Node)
 	}
 }
 

@@ -70,6 +70,9 @@ func (b *build) smoke(ctx context.Context) (*made, error) {
 	if err == nil && b.conf.admits() {
 		err = b.admit(ctx, m, s)
 	}
+	if err == nil && b.node == nil && len(b.conf.SmokeTest.Commands) > 0 && b.conf.shielded() {
+		err = b.answersSSH(ctx, m)
+	}
 	if err == nil {
 		err = b.api.Start(ctx, m.node, m.vmid)
 	}

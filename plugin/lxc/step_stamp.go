@@ -36,6 +36,9 @@ func (*stepStamp) Cleanup(multistep.StateBag) {}
 func (b *build) stamp(ctx context.Context, m *made) error {
 	info := b.info
 	info.Replica = m.replica
+	if m.storageType != "" {
+		info.StorageType = m.storageType
+	}
 	state := proxmox.ReadyTag
 	if b.conf.SkipConvertToTemplate {
 		info.State, state = "container", proxmox.BuildingTag

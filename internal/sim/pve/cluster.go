@@ -71,7 +71,7 @@ type Running struct {
 // Event is something that happened to a container.
 type Event struct {
 	At     time.Time
-	Kind   string // create clone start stop destroy template
+	Kind   string // create clone start stop destroy template migrate
 	Node   string
 	VMID   int
 	Source int    // of a clone

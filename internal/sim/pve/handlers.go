@@ -32,6 +32,7 @@ var handlers = map[string]handler{
 	"POST /nodes/{node}/lxc/{vmid}/status/suspend":                 suspend,
 	"POST /nodes/{node}/lxc/{vmid}/status/resume":                  resume,
 	"POST /nodes/{node}/lxc/{vmid}/clone":                          clone,
+	"POST /nodes/{node}/lxc/{vmid}/migrate":                        migrate,
 	"POST /nodes/{node}/lxc/{vmid}/template":                       convert,
 	"GET /nodes/{node}/lxc/{vmid}/feature":                         feature,
 	"GET /nodes/{node}/lxc/{vmid}/interfaces":                      interfaces,

@@ -62,6 +62,7 @@ func interfaces(r *call) (any, error) {
 		n := &netInterface{Name: net["name"], HWAddr: mac, Hardware: mac, Addresses: []ipAddress{}}
 		switch ip := net["ip"]; {
 		case up < r.c.timing.Start/2: // the guest has not set its devices up
+		case ip == "dhcp" && r.c.mute(t, net):
 		case ip == "dhcp":
 			n.add(fmt.Sprintf("10.10.%d.%d/16", t.vmid>>8&255, t.vmid&255), "inet")
 		case strings.Contains(ip, "/"):
@@ -73,6 +74,16 @@ func interfaces(r *call) (any, error) {
 		out = append(out, n)
 	}
 	return out, nil
+}
+
+// mute reports whether the firewall keeps a container's device from getting an
+// address: without its option dhcp, DHCP is like any other packet, and a policy
+// is DROP unless it says otherwise (Firewall.pm, ruleset_create_vm_chain). That
+// the datacenter's firewall is on is taken for granted. Believed.
+func (c *Cluster) mute(t *ct, net map[string]string) bool {
+	f := c.firewall[t.vmid]
+	return net["firewall"] == "1" && f != nil && f.options["enable"] == "1" && f.options["dhcp"] != "1" &&
+		(f.options["policy_in"] != "ACCEPT" || f.options["policy_out"] == "DROP" || f.options["policy_out"] == "REJECT")
 }
 
 // AddAddress is the guest of a container that runs giving its loopback

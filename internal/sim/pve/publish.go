@@ -79,6 +79,19 @@ func (c *Cluster) SetFirewall(vmid int, options map[string]string, rules ...map[
 	c.firewall[vmid] = f
 }
 
+// Firewall is a container's firewall: its options, and its rules in their
+// order.
+func (c *Cluster) Firewall(vmid int) (options map[string]string, rules []map[string]string) {
+	c.enter()
+	defer c.mu.Unlock()
+	f := c.firewall[vmid]
+	if f == nil {
+		return nil, nil
+	}
+	f = f.clone()
+	return f.options, f.rules
+}
+
 // text is the firewall file (PVE::Firewall::save_vmfw_conf).
 func (f *fwConf) text() string {
 	var b strings.Builder

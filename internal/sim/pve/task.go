@@ -33,6 +33,7 @@ type task struct {
 	caught  func()        // what is done first when a signal was caught
 	prefix  string        // before an error's text
 	grace   time.Duration // how long the clean-up after a signal takes
+	deaf    bool          // a signal changes nothing any more
 	onEnd   []func()
 	timing  Timing
 }
@@ -172,7 +173,7 @@ func (t *task) end(exit string, lines ...string) {
 
 // terminate sends the worker TERM.
 func (t *task) terminate() {
-	if !t.live {
+	if !t.live || t.deaf {
 		return
 	}
 	text := "received interrupt" // believed; PVE::RESTEnvironment::fork_worker
