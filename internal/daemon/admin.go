@@ -73,7 +73,11 @@ func (d *Daemon) snapshot(s *state) Status {
 		Pools: []PoolStatus{}, Runners: []RunnerStatus{}, Nodes: []NodeStatus{}, Foreign: []ForeignStatus{}, Reports: s.reports(),
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
-		out.Nodes = append(out.Nodes, NodeStatus{Name: name, Online: s.nodes[name].observed(), Delivery: d.way(name)})
+		n := NodeStatus{Name: name, Online: s.nodes[name].observed(), Delivery: d.way(name), Stores: []StoreStatus{}}
+		for _, st := range s.nodes[name].known(time.Now()) {
+			n.Stores = append(n.Stores, StoreStatus(st))
+		}
+		out.Nodes = append(out.Nodes, n)
 	}
 	byPool := map[string]map[string]int{}
 	for _, p := range s.desired.Pools {

@@ -27,7 +27,16 @@ type NodeStatus struct {
 	Name   string `json:"name"`
 	Online bool   `json:"online"`
 
-	Delivery string `json:"delivery"` // how JIT configs reach containers on it: host or env
+	Delivery string        `json:"delivery"` // how JIT configs reach containers on it: host or env
+	Stores   []StoreStatus `json:"stores"`   // its storages for containers, as far as the token may see them
+}
+
+// StoreStatus is one storage of a node.
+type StoreStatus struct {
+	Name    string    `json:"name"`
+	Shared  bool      `json:"shared"`
+	FreeMiB int       `json:"free_mib"`
+	AsOf    time.Time `json:"as_of"`
 }
 
 // PoolStatus is one pool and its runners by phase.

@@ -171,7 +171,7 @@ func (r *round) set(intervals map[string]time.Duration) {
 type looks struct {
 	pools, nodes, deliveries, health, leftovers, journal, prune, versions *look
 
-	containers          *round // by node
+	containers, stores  *round // by node
 	registrations, jobs *round // by scope
 }
 
@@ -185,6 +185,7 @@ func (l *looks) init(every Intervals) {
 	l.prune = newLook(every.Prune)
 	l.versions = newLook(versionEvery)
 	l.containers = newRound(every.Containers)
+	l.stores = newRound(storesEvery)
 	l.registrations = newRound(every.Registrations)
 	l.jobs = newRound(every.Jobs)
 }

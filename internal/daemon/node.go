@@ -21,6 +21,7 @@ type node struct {
 	blind     bool                     // it cannot be asked for a smoke boot
 	total     fleet.Room               // as far as the token may see it
 	used      fleet.Room
+	stores    []fleet.Store            // as far as the token may see them
 	locked    map[fleet.VMID]time.Time // since when templates are seen locked
 	foreign   []proxmox.Foreign
 }
@@ -111,6 +112,7 @@ func (d *Daemon) nodeMissing(s *state, name string, n *node) {
 	}
 	delete(s.nodes, name)
 	d.looks.containers.drop(name)
+	d.looks.stores.drop(name)
 	d.fine("node " + name)
 	d.log.Warn("node has left the cluster", "node", name)
 }

@@ -124,6 +124,9 @@ func (d *Daemon) lookAtNodes(ctx context.Context, start func(*look, func(context
 			d.looks.health.poke()
 			start(l, func(ctx context.Context) error { return d.lookAtContainers(ctx, n.Name) })
 		}
+		if l, fresh := d.looks.stores.add(n.Name); fresh {
+			start(l, func(ctx context.Context) error { return d.lookAtStores(ctx, n.Name) })
+		}
 	}
 	return nil
 }

@@ -55,17 +55,24 @@ func (p *pass) reserve(v *victims, w waiting) bool {
 			if p.room.lacks(&p.room.now, c.pool, c.replica) != nil {
 				p.tell(w.job, w.group.why+"; a place is about to become free")
 			}
-			p.room.soon.add(c.pool.Name, c.replica.Node, 1)
+			p.room.keep(c)
 			return true
 		}
 	}
 	for _, c := range g.can {
 		if p.evict(v, c, w) {
-			p.room.soon.add(c.pool.Name, c.replica.Node, 1)
+			p.room.keep(c)
 			return true
 		}
 	}
 	return false
+}
+
+// keep books a place for what will be cloned.
+func (m *room) keep(c choice) {
+	t := c.replica
+	m.soon.add(c.pool.Name, t.Node, 1)
+	m.fill(&m.soon, t.Node, t.Storage, m.full[t.VMID])
 }
 
 // choice is a replica that a pool may clone.
@@ -172,7 +179,7 @@ func (v *victims) next(m *room, c choice) *Runner {
 	q, node := c.pool, c.replica.Node
 	share := q.PerNode > 0 && m.soon.share[spot{node, q.Name}] >= q.PerNode
 	own := share || m.soon.pool[q.Name] >= q.Max
-	here := share || m.cramped(&m.soon, q, node) != nil || m.limits.PerNode > 0 && m.soon.node[node] >= m.limits.PerNode
+	here := share || m.cramped(&m.soon, q, node) != nil || m.shortHere(q, c.replica) || m.limits.PerNode > 0 && m.soon.node[node] >= m.limits.PerNode
 	var best spot
 	for _, key := range v.keys {
 		list := v.at[key]

@@ -10,6 +10,7 @@ type Template struct {
 	Storage string
 	Locked  bool // a clone, ours or another's, holds its `disk` lock
 	Full    bool // the storage cannot make linked clones
+	DiskMiB int  // size of its disk; 0: not known
 
 	Build    string    // which build made it; empty if it does not say
 	Copy     bool      // a replica of another one on its node
@@ -28,6 +29,15 @@ type Node struct {
 	Blind  bool      // nobody can ask for a smoke boot on it
 	Total  Room      // what it has, as far as that may be seen
 	Used   Room      // what is in use of it, by whomever
+	Stores []Store   // its storages, as far as they may be seen
+}
+
+// Store is one storage of a node.
+type Store struct {
+	Name    string
+	Shared  bool // with other nodes: it is the same one there
+	FreeMiB int
+	AsOf    time.Time // when that was asked
 }
 
 // Hold forbids new attempts for a while, after failures or a rate limit.

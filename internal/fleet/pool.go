@@ -51,8 +51,9 @@ type Size struct {
 
 // Room is what a node has or must keep. Zero fields are none, or not known.
 type Room struct {
-	MemoryMiB int
-	Cores     int
+	MemoryMiB  int
+	Cores      int
+	StorageMiB int // of a pool's reserve alone: free on the storage of its containers
 }
 
 // Network is where a container's first interface is plugged in. The zero value

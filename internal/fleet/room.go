@@ -17,7 +17,8 @@ type books struct {
 	total int
 	node  map[string]int
 	pool  map[string]int
-	share map[spot]int // of a pool on a node
+	share map[spot]int   // of a pool on a node
+	disk  map[*stock]int // MiB that containers have taken or will take
 }
 
 func (b *books) add(pool, node string, n int) {
@@ -28,7 +29,7 @@ func (b *books) add(pool, node string, n int) {
 }
 
 func (b *books) copy() books {
-	return books{b.total, maps.Clone(b.node), maps.Clone(b.pool), maps.Clone(b.share)}
+	return books{b.total, maps.Clone(b.node), maps.Clone(b.pool), maps.Clone(b.share), maps.Clone(b.disk)}
 }
 
 // room keeps the books of every limit during a pass.
@@ -45,12 +46,14 @@ type room struct {
 	left    map[*Runner]bool      // booked as leaving
 	frail   map[string]bool       // nodes that are tried with one task
 	space   map[string]*space     // of the nodes that tell what they have
+	stocks  map[spot]*stock       // storages that tell how much is free
+	full    map[VMID]int          // MiB that a clone of a template takes at once
 }
 
 func newRoom(limits Limits, have Observed) room {
 	m := room{
 		limits: limits, online: make(map[string]bool, len(have.Nodes)), hosts: map[string]bool{}, frail: map[string]bool{}, away: map[string]*time.Time{},
-		now:   books{node: map[string]int{}, pool: map[string]int{}, share: map[spot]int{}},
+		now:   books{node: map[string]int{}, pool: map[string]int{}, share: map[spot]int{}, disk: map[*stock]int{}},
 		tasks: map[string]int{}, stores: map[spot]int{}, cloning: map[VMID]bool{}, left: map[*Runner]bool{},
 	}
 	for _, n := range have.Nodes {
@@ -66,8 +69,10 @@ func newRoom(limits Limits, have Observed) room {
 			m.away[n.Name] = &n.Away
 		}
 	}
+	m.stock(have)
 	for i := range have.Runners {
 		r := &have.Runners[i]
+		m.takes(r)
 		if r.Counts() {
 			m.now.add(r.Pool, r.Node, 1)
 		}
@@ -90,6 +95,7 @@ func (m *room) leaves(r *Runner) {
 	if r.Counts() && r.Container != Unseen && m.online[r.Node] && !m.left[r] {
 		m.left[r] = true
 		m.soon.add(r.Pool, r.Node, -1)
+		m.fill(&m.soon, r.Node, r.Storage, -m.full[r.Source])
 	}
 }
 
@@ -97,6 +103,7 @@ func (m *room) leaves(r *Runner) {
 func (m *room) stays(r *Runner) {
 	delete(m.left, r)
 	m.soon.add(r.Pool, r.Node, 1)
+	m.fill(&m.soon, r.Node, r.Storage, m.full[r.Source])
 }
 
 // busy reports whether a node has as many tasks at work as it may.
@@ -170,6 +177,8 @@ func (p *pass) clone(q *pool, t Template, reason string) {
 	m.task(t.Node, t.Storage)
 	m.now.add(q.Name, t.Node, 1)
 	m.soon.add(q.Name, t.Node, 1)
+	m.fill(&m.now, t.Node, t.Storage, m.full[t.VMID])
+	m.fill(&m.soon, t.Node, t.Storage, m.full[t.VMID])
 	p.do(Action{Kind: Clone, Pool: q.Name, Template: t.VMID, Node: t.Node, Reason: reason})
 }
 
@@ -253,7 +262,10 @@ func (m *room) lacks(b *books, q *pool, t *Template) reason {
 	case m.limits.PerNode > 0 && b.node[n] >= m.limits.PerNode:
 		return func() string { return fmt.Sprintf("node %s is full: %d of %d", n, b.node[n], m.limits.PerNode) }
 	}
-	return m.cramped(b, q, t.Node)
+	if why := m.cramped(b, q, t.Node); why != nil {
+		return why
+	}
+	return m.short(b, q, t)
 }
 
 // bars says what forbids a clone of t for longer than a task takes. On a node

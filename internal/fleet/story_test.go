@@ -197,6 +197,8 @@ func (p *player) setPool(words []string) error {
 			q.Size.Cores = number(v)
 		case "reserve":
 			q.Reserve.MemoryMiB = number(v)
+		case "reserve-storage":
+			q.Reserve.StorageMiB = number(v)
 		case "reserve-cores":
 			q.Reserve.Cores = number(v)
 		case "pack":
@@ -261,6 +263,11 @@ func (p *player) setNode(words []string) error {
 				*flag = v == "1"
 				return nil
 			}
+			if key == "store" { // "local-zfs,5000" or "ceph,5000,shared"
+				store := strings.Split(v, ",")
+				n.Stores = []Store{{Name: store[0], FreeMiB: number(store[1]), Shared: len(store) > 2, AsOf: p.now}}
+				return nil
+			}
 			at := map[string]*int{"memory": &n.Total.MemoryMiB, "cores": &n.Total.Cores, "used": &n.Used.MemoryMiB}[key]
 			if at == nil {
 				return fmt.Errorf("no such key")
@@ -284,6 +291,12 @@ func (p *player) setTemplate(words []string) error {
 	if words[1] != "removed" {
 		t := Template{VMID: id, Ref: ref(words[1]), Node: words[2], Storage: "local-zfs", Locked: slices.Contains(words, "locked"), Copy: slices.Contains(words, "copy")}
 		for _, w := range words[3:] {
+			if size, ok := strings.CutPrefix(w, "full="); ok {
+				t.Full, t.DiskMiB = true, number(size)
+			}
+			if storage, ok := strings.CutPrefix(w, "storage="); ok {
+				t.Storage = storage
+			}
 			if b, ok := strings.CutPrefix(w, "build="); ok {
 				t.Build = b
 			}

@@ -83,8 +83,9 @@ pool "linux-x64" {
     max_per_node = 8
     strategy     = "pack"
     reserve {
-      memory = "8GiB"
-      cores  = 2
+      memory  = "8GiB"
+      cores   = 2
+      storage = "20GiB"
     }
   }
   rollout {
@@ -161,7 +162,7 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 				Wait: 10 * time.Second, Smoke: 2, MaxFailures: 3, MaxSlower: 20, Deadline: 24 * time.Hour, Pause: true,
 				Canary: []fleet.Canary{{Jobs: 3, Percent: 100, AtOnce: 2}, {Jobs: 5, Percent: 10}},
 			},
-			Pack: true, Reserve: fleet.Room{MemoryMiB: 8 << 10, Cores: 2},
+			Pack: true, Reserve: fleet.Room{MemoryMiB: 8 << 10, Cores: 2, StorageMiB: 20 << 10},
 			Windows: []fleet.Window{
 				{Days: [7]bool{1: true, 5: true}, From: 8*time.Hour + 30*time.Minute, For: 10 * time.Hour, Zone: berlin, Warm: 5},
 				{Days: [7]bool{true, true, true, true, true, true, true}, For: 24 * time.Hour, Zone: time.UTC, Warm: 4},
@@ -175,6 +176,7 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 			Retry: fleet.Retry{Min: 5 * time.Second, Max: 2 * time.Minute, Attempts: 3},
 		}, {
 			Name: "least", Scope: "acme/app", Labels: []string{"release"},
+			Reserve:  fleet.Room{StorageMiB: 2 << 10},
 			Template: fleet.Ref{Family: "ubuntu-24.04"}, Max: 5, Keep: 5, Replicas: 2, MaxAge: 30 * 24 * time.Hour,
 			Follow: fleet.Constraint{{Op: "~>", Version: "2.335"}, {Op: "!=", Version: "2.336.1-1"}},
 			Roll: fleet.Rolling{

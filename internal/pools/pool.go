@@ -63,6 +63,7 @@ func (r *reader) build(p *pool, templates map[string]template) fleet.Pool {
 	out.Pack = r.choice(b.Placement.Strategy, "spread", "pack") == "pack"
 	out.Reserve = fleet.Room{
 		MemoryMiB: r.mebibytes(b.Placement.Reserve.Memory, 0, maxMemoryMiB), Cores: r.count(b.Placement.Reserve.Cores, 0, 8192),
+		StorageMiB: r.mebibytes(b.Placement.Reserve.Storage, 0, maxMemoryMiB),
 	}
 	out.Scope, out.Group = r.github(b.GitHub)
 	out.Access = r.access(b.Access, out.Scope)

@@ -84,12 +84,13 @@ type placementBlock struct {
 	MaxPerNode *hcl.Attribute `hcl:"max_per_node,optional" type:"number, 1 to 10000" unset:"no limit" example:"8" doc:"Containers of this pool on one node."`
 	Strategy   *hcl.Attribute `hcl:"strategy,optional" type:"\"spread\" or \"pack\"" default:"\"spread\"" example:"\"pack\"" doc:"Which of the nodes with room a container is put on: the one with most room left, or the one with least."`
 
-	Reserve *reserveBlock `hcl:"reserve,block" doc:"What a node must have left when all of the pool's runners there use what they may. Nodes whose memory or cores are not known count as having room."`
+	Reserve *reserveBlock `hcl:"reserve,block" doc:"What a node must have left when all of the pool's runners there use what they may. Where memory, cores or storage are not known, there is room."`
 }
 
 type reserveBlock struct {
-	Memory *hcl.Attribute `hcl:"memory,optional" type:"size, 0 to 16TiB" default:"\"0\"" example:"\"8GiB\"" doc:"Memory that stays free."`
-	Cores  *hcl.Attribute `hcl:"cores,optional" type:"number, 0 to 8192" default:"0" example:"2" doc:"Cores that no runner is given."`
+	Memory  *hcl.Attribute `hcl:"memory,optional" type:"size, 0 to 16TiB" default:"\"0\"" example:"\"8GiB\"" doc:"Memory that stays free."`
+	Cores   *hcl.Attribute `hcl:"cores,optional" type:"number, 0 to 8192" default:"0" example:"2" doc:"Cores that no runner is given."`
+	Storage *hcl.Attribute `hcl:"storage,optional" type:"size, 0 to 16TiB" default:"\"2GiB\"" example:"\"50GiB\"" doc:"What must be free on the storage of the node's template for one more container, beside the size of its disk where clones are full ones. Linked clones take nothing until their jobs write: give what the jobs on a node write together. A thin pool that runs full damages every guest on it."`
 }
 
 type rolloutBlock struct {

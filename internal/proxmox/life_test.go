@@ -264,9 +264,9 @@ func TestTemplatesAreFound(t *testing.T) {
 		l := w.list()
 		ref := func(v string) fleet.Ref { return fleet.Ref{Family: "ubuntu-24.04", Version: v} }
 		want := []fleet.Template{
-			{Ref: ref("2.335.1-1"), Node: "pve", VMID: thin, Storage: pve.LabStorage},
-			{Ref: ref("2.335.1-2"), Node: "pve", VMID: dir, Storage: "nas", Full: true},
-			{Ref: ref("5"), Node: "pve", VMID: 9004, Storage: pve.LabStorage, Locked: true},
+			{Ref: ref("2.335.1-1"), Node: "pve", VMID: thin, Storage: pve.LabStorage, DiskMiB: 4096},
+			{Ref: ref("2.335.1-2"), Node: "pve", VMID: dir, Storage: "nas", Full: true, DiskMiB: 4096},
+			{Ref: ref("5"), Node: "pve", VMID: 9004, Storage: pve.LabStorage, Locked: true, DiskMiB: 4096},
 		}
 		if diff := cmp.Diff(want, l.Templates); diff != "" {
 			t.Errorf("templates (-want +got):\n%s", diff)

@@ -59,7 +59,7 @@ type guest struct {
 	Template boolean `json:"template"`
 	Tags     text    `json:"tags"`
 	Uptime   integer `json:"uptime"`
-	// Only compared, as they come: they show that the configuration changed.
+	// Compared, as they come: they show that the configuration changed.
 	CPUs    text `json:"cpus"`
 	MaxMem  text `json:"maxmem"`
 	MaxSwap text `json:"maxswap"`
@@ -187,7 +187,7 @@ func (l *Listing) addTemplate(ctx context.Context, c *Client, g guest, s setting
 	l.Info[g.id()] = info
 	l.Templates = append(l.Templates, fleet.Template{
 		Ref: info.Ref(), Node: l.Node, VMID: g.id(), Storage: s.storage(),
-		Locked: g.Lock != "", Full: c.full(ctx, s.storage()),
+		Locked: g.Lock != "", Full: c.full(ctx, s.storage()), DiskMiB: int(g.MaxDisk.int() >> 20),
 		Build: info.Build, Copy: info.Replica > 0, Runner: info.Runner, Built: info.BuiltAt,
 	})
 }

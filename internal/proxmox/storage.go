@@ -2,11 +2,15 @@ package proxmox
 
 import (
 	"context"
+	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
 )
 
 // fullOnly are the types of storage that can hold a container template but
@@ -76,4 +80,29 @@ func (c *Client) learnFull(err error) bool {
 	}
 	s.unable[strings.TrimSpace(m[1])] = true
 	return true
+}
+
+// Stores lists the storages of a node that may hold containers and that the
+// token may see (Datastore.Audit or Datastore.AllocateSpace), with what is free
+// on them. Unlike the answers from Proxmox's own files it asks the storages
+// themselves, and waits for one that hangs.
+func (c *Client) Stores(ctx context.Context, node string) ([]fleet.Store, error) {
+	asOf := time.Now()
+	var list []struct {
+		Storage text    `json:"storage"`
+		Active  boolean `json:"active"`
+		Shared  boolean `json:"shared"`
+		Avail   integer `json:"avail"`
+	}
+	query := url.Values{"content": {"rootdir"}, "enabled": {"1"}}
+	if err := c.get(ctx, "/nodes/"+url.PathEscape(node)+"/storage", query, &list); err != nil {
+		return nil, fmt.Errorf("list storages of node %s: %w", node, err)
+	}
+	var stores []fleet.Store
+	for _, s := range list {
+		if s.Active { // one that is not says nothing of what is free
+			stores = append(stores, fleet.Store{Name: string(s.Storage), Shared: bool(s.Shared), FreeMiB: int(s.Avail >> 20), AsOf: asOf})
+		}
+	}
+	return stores, nil
 }

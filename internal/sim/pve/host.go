@@ -338,3 +338,11 @@ func (c *Cluster) Remove(vmid int) bool {
 	c.dirty()
 	return true
 }
+
+// FillStorage sets how many bytes of a storage are used beside what containers
+// write.
+func (c *Cluster) FillStorage(id string, used int64) {
+	c.enter()
+	defer c.mu.Unlock()
+	c.storages[id].Used = used
+}

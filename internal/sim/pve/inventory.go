@@ -264,7 +264,7 @@ func (c *Cluster) storageResource(n string, s *store) map[string]any {
 		status = "unknown"
 	}
 	return map[string]any{"id": "storage/" + n + "/" + s.ID, "node": n, "storage": s.ID, "type": "storage", "plugintype": s.Type,
-		"content": contentList(s.Content), "status": status, "disk": s.Used, "maxdisk": s.Size, "shared": bit(s.Shared)}
+		"content": contentList(s.Content), "status": status, "disk": s.used(), "maxdisk": s.Size, "shared": bit(s.Shared)}
 }
 
 func bit(b bool) int {

@@ -14,7 +14,7 @@ type Storage struct {
 	Path    string   // of dir and btrfs
 	Pool    string   // zfspool: dataset; lvmthin: "VG/thinpool"
 	Size    int64    // bytes; default 100 GiB
-	Used    int64
+	Used    int64    // beside what containers write
 	Shared  bool
 	Nodes   []string  // where it is; default everywhere
 	Files   []Archive // vztmpl, backup, iso and snippets on it
@@ -47,6 +47,8 @@ type volume struct {
 	size   int64
 	base   string // volume it was cloned from, where the storage remembers
 	format string
+
+	written int64 // bytes of its own
 }
 
 func (s *store) lockName() string {
@@ -216,6 +218,15 @@ func (s *store) provisioned() int64 {
 	var n int64
 	for _, v := range s.volumes {
 		n += v.size
+	}
+	return n
+}
+
+// used is what is taken of the storage: all kinds allocate what is written.
+func (s *store) used() int64 {
+	n := s.Used
+	for _, v := range s.volumes {
+		n += v.written
 	}
 	return n
 }

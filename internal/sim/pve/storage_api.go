@@ -69,7 +69,7 @@ func storageConfig(r *call) (any, error) {
 
 func (s *store) statusView() map[string]any {
 	return map[string]any{"type": s.Type, "content": contentList(s.Content), "active": 1, "enabled": 1, "shared": bit(s.Shared),
-		"total": s.Size, "used": s.Used, "avail": s.Size - s.Used}
+		"total": s.Size, "used": s.used(), "avail": max(0, s.Size-s.used())}
 }
 
 func listStorage(r *call) (any, error) {
@@ -86,7 +86,7 @@ func listStorage(r *call) (any, error) {
 			continue
 		}
 		e := s.statusView()
-		e["storage"], e["used_fraction"] = s.ID, float64(s.Used)/float64(s.Size)
+		e["storage"], e["used_fraction"] = s.ID, float64(s.used())/float64(s.Size)
 		out = append(out, e)
 	}
 	return out, nil
