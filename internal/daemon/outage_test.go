@@ -100,6 +100,30 @@ func TestNodeThatGoesDownAndComesBack(t *testing.T) {
 	})
 }
 
+// TestSparesOfADeadNodeTakeNoPlace: what went with a node and had no job leaves
+// its place to others, and is cleared away when the node is back.
+func TestSparesOfADeadNodeTakeNoPlace(t *testing.T) {
+	two := usual
+	two.PVE.Nodes = []string{"a", "b"}
+	onlyB := strings.Replace(spares(2, 2), "scale {", "placement { nodes = [\"b\"] }\nscale {", 1)
+	story(t, two, onlyB, func(p *play) {
+		p.templateOf("ubuntu-24.04", "b", 9001, "2.335.1-1", "")
+		p.until(2*time.Minute, "two spares are there", func() bool { return p.status().Pools[0].Phases["spare"] == 2 })
+		p.w.Proxmox.StopNode("b")
+		p.setPools(spares(2, 0))
+		time.Sleep(3 * time.Minute)
+		ids := []hub.JobID{p.job("acme/app", 30*time.Second), p.job("acme/app", 30*time.Second)}
+		for _, id := range ids {
+			if took := p.began(id, 5*time.Minute); took > time.Minute {
+				p.t.Errorf("a job waited %s for the place of a dead spare", took)
+			}
+		}
+		p.w.Proxmox.StartNode("b")
+		p.served(20 * time.Minute)
+		p.succeeded(ids...)
+	})
+}
+
 func TestProxmoxDownAtStartIsWaitedFor(t *testing.T) { downAtStart(t, "pve.test", "nodes") }
 
 func TestGitHubDownAtStartIsWaitedFor(t *testing.T) {

@@ -80,7 +80,7 @@ func (d *Daemon) observed() fleet.Observed {
 			continue // nobody knows what is on it
 		}
 		o.Nodes = append(o.Nodes, fleet.Node{
-			Name: name, Online: n.observed(), Host: d.halves.on(name) != nil, Away: d.halves.away(name, d.started),
+			Name: name, Online: n.observed(), Down: !n.up, Host: d.halves.on(name) != nil, Away: d.halves.away(name, d.started),
 			Frail: n.trips >= tripsMost, Blind: n.blind, Total: n.total, Used: n.used, Stores: n.known(time.Now()),
 		})
 		for _, t := range n.templates {

@@ -23,6 +23,7 @@ type Template struct {
 type Node struct {
 	Name   string
 	Online bool
+	Down   bool      // the cluster itself does not see it: nothing new can run on it
 	Host   bool      // its root half can bring JIT configs into containers that run
 	Away   time.Time // since when it has none, if it had one
 	Frail  bool      // it failed several times in a row and has not shown yet that it works again

@@ -204,7 +204,13 @@ func (d dice) observed() Observed {
 		})
 	}
 	for _, n := range []string{"n1", "n2", "n3"} { // n4 is one that nobody has heard of
-		o.Nodes = append(o.Nodes, Node{Name: n, Online: d.mostly("offline", 8), Host: d("root half", 2) == 0, Away: d.time("away")})
+		node := Node{Name: n, Online: d.mostly("offline", 8), Host: d("root half", 2) == 0, Away: d.time("away")}
+		node.Down = !node.Online && d.mostly("only unlisted", 3)
+		node.Frail, node.Blind = !d.mostly("frail", 6), !d.mostly("blind", 4)
+		if d("store", 3) == 0 {
+			node.Stores = []Store{{Name: "zfs", FreeMiB: 1000 * d("free", 12), Shared: d("shared", 2) == 0, AsOf: d.time("as of")}}
+		}
+		o.Nodes = append(o.Nodes, node)
 	}
 	for range max(0, d("holds", 6)-3) {
 		o.Holds = append(o.Holds, d.aHold())

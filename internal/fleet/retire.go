@@ -199,6 +199,7 @@ func (p *pass) idling(q *pool, r *Runner) {
 		if p.expired(since, limit) {
 			p.abandon(r, since.Add(limit), "offline at GitHub, no job within %s", limit)
 		}
+	case !p.room.online[r.Node]: // others are made for its job elsewhere
 	case p.expired(since, 2*limit):
 		// Queued jobs that fit it did not reach it: it may never get one.
 		p.abandon(r, since.Add(2*limit), Starved+" %s of listening", 2*limit)

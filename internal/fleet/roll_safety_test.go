@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -68,9 +69,38 @@ func (c check) canaries(q *Pool, roll *Rollout) int {
 	return n
 }
 
-// smoke checks that a smoke boot is one that the roll asks for.
+// proof checks that a smoke boot is the one that a failing node gets, when it
+// is not left alone any more.
+func (c check) proof(a Action, q *Pool) bool {
+	boots := 0
+	for _, b := range c.actions {
+		if b.Kind == Smoke && b.Node == a.Node {
+			boots++
+		}
+	}
+	alone := func(h Hold) bool {
+		return h.Kind == None && h.Pool == "" && h.Node == a.Node && noon.Before(h.Until)
+	}
+	frail := func(n Node) bool { return n.Name == a.Node && n.Frail && !n.Blind && n.Online }
+	return strings.HasPrefix(a.Reason, "smoke boot: node ") && boots == 1 && q.Roll.Smoke > 0 && !q.Drained &&
+		slices.ContainsFunc(c.have.Nodes, frail) && !slices.ContainsFunc(c.have.Holds, alone)
+}
+
+// smoke checks that a smoke boot is one that the roll asks for, or that proves
+// a node.
 func (c check) smoke(a Action, r *Runner) {
 	q, roll := c.pool(a.Pool), c.roll(a.Pool)
+	if q != nil && strings.HasPrefix(a.Reason, "smoke boot: node ") {
+		switch ref := r.Template; {
+		case !c.proof(a, q):
+			c.fail(a, "no node is to prove itself so")
+		case roll != nil && ref != roll.Stable && (ref != roll.Candidate || !roll.leads()):
+			c.fail(a, "not of a version that jobs get")
+		case r.Phase() != Spare || r.used() || r.Registration != Unregistered || r.Container != Stopped:
+			c.fail(a, "not a clean spare")
+		}
+		return
+	}
 	switch {
 	case q == nil || q.Drained || roll == nil || roll.Stage != Smoking || r.Template != roll.Candidate:
 		c.fail(a, "no smoke boot is asked for")
@@ -79,7 +109,7 @@ func (c check) smoke(a Action, r *Runner) {
 	}
 	n := roll.Now.Boots
 	for _, b := range c.actions {
-		if b.Kind == Smoke && b.Pool == a.Pool {
+		if b.Kind == Smoke && b.Pool == a.Pool && !strings.HasPrefix(b.Reason, "smoke boot: node ") {
 			n++
 		}
 	}

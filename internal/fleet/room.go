@@ -45,6 +45,7 @@ type room struct {
 	cloning map[VMID]bool         // replicas that are being cloned
 	left    map[*Runner]bool      // booked as leaving
 	frail   map[string]bool       // nodes that are tried with one task
+	down    map[string]bool       // nodes that the cluster does not see
 	space   map[string]*space     // of the nodes that tell what they have
 	stocks  map[spot]*stock       // storages that tell how much is free
 	full    map[VMID]int          // MiB that a clone of a template takes at once
@@ -52,13 +53,14 @@ type room struct {
 
 func newRoom(limits Limits, have Observed) room {
 	m := room{
-		limits: limits, online: make(map[string]bool, len(have.Nodes)), hosts: map[string]bool{}, frail: map[string]bool{}, away: map[string]*time.Time{},
+		limits: limits, online: make(map[string]bool, len(have.Nodes)), hosts: map[string]bool{}, frail: map[string]bool{}, down: map[string]bool{}, away: map[string]*time.Time{},
 		now:   books{node: map[string]int{}, pool: map[string]int{}, share: map[spot]int{}, disk: map[*stock]int{}},
 		tasks: map[string]int{}, stores: map[spot]int{}, cloning: map[VMID]bool{}, left: map[*Runner]bool{},
 	}
 	for _, n := range have.Nodes {
 		m.online[n.Name] = n.Online
 		m.hosts[n.Name] = n.Host
+		m.down[n.Name] = n.Down
 		if n.Frail {
 			m.frail[n.Name] = true
 		}
@@ -73,7 +75,7 @@ func newRoom(limits Limits, have Observed) room {
 	for i := range have.Runners {
 		r := &have.Runners[i]
 		m.takes(r)
-		if r.Counts() {
+		if r.Counts() && !m.lost(r) {
 			m.now.add(r.Pool, r.Node, 1)
 		}
 		if r.Pending == Clone {
@@ -88,6 +90,14 @@ func newRoom(limits Limits, have Observed) room {
 	}
 	m.soon = m.now.copy()
 	return m
+}
+
+// lost reports whether a container went with its node: no job can be on it,
+// and none will get it before the node is back. Its place is another's until
+// then.
+func (m *room) lost(r *Runner) bool {
+	phase := r.Phase()
+	return r.Container == Unseen && m.down[r.Node] && r.Pending == None && (phase < Launching || phase > Busy)
 }
 
 // leaves books that a container is about to go, if its node lets it.

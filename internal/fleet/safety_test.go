@@ -292,6 +292,13 @@ func (c check) jobLimit(r *Runner) time.Duration {
 	return 5 * 24 * time.Hour
 }
 
+// lost reports whether a container went with its node, and no job with it.
+func (c check) lost(r Runner) bool {
+	down := slices.ContainsFunc(c.have.Nodes, func(n Node) bool { return n.Name == r.Node && n.Down })
+	may := r.Phase() == Launching || r.Phase() == Idle || r.Phase() == Busy
+	return down && r.Container == Unseen && r.Pending == None && !may
+}
+
 // containers checks the limits on containers after the pass.
 func (c check) containers() {
 	count := map[string]int{}
@@ -301,7 +308,7 @@ func (c check) containers() {
 		}
 	}
 	for _, r := range c.have.Runners {
-		if r.Container != Absent || r.Pending == Clone {
+		if (r.Container != Absent || r.Pending == Clone) && !c.lost(r) {
 			add(r.Pool, r.Node)
 		}
 	}

@@ -276,9 +276,9 @@ func (p *player) setNode(words []string) error {
 			return nil
 		})
 	}
-	p.nodes[i].Online = words[1] == "online"
+	p.nodes[i].Online, p.nodes[i].Down = words[1] == "online", words[1] == "down"
 	for _, r := range p.runners {
-		if r.Node == words[0] && words[1] == "unseen" {
+		if r.Node == words[0] && (words[1] == "unseen" || words[1] == "down") {
 			r.Container = Unseen
 		}
 	}
