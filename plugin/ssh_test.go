@@ -45,6 +45,7 @@ func newInside(t *testing.T) *inside {
 	g.root.Must("rm -rf /root/.ssh /etc/ssh; mkdir -p /etc/ssh; echo host >/etc/ssh/ssh_host_ed25519_key")
 	g.server = sshd.New(t, "", g.admits)
 	g.server.Shell = g.root.Command
+	g.server.Key = g.hostKey
 	_, name, _ := strings.Cut(pve.LabBase, ":")
 	g.sim.AddStorage(pve.Storage{ID: "local", Type: "dir", Path: "/var/lib/vz", Content: []string{"vztmpl"},
 		Files: []pve.Archive{{Name: name, Size: 130 << 20, HostKey: ssh.FingerprintSHA256(g.server.HostKey())}}})
@@ -66,6 +67,16 @@ func (g *inside) admits(key ssh.PublicKey) bool {
 	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
 	keys, _ := g.root.Run("cat " + keysFile + " 2>/dev/null")
 	return strings.Contains(keys, line)
+}
+
+// hostKey is the one that an SSH server would find, if there is a real one.
+func (g *inside) hostKey() ssh.Signer {
+	text, _ := g.root.Run("cat /etc/ssh/ssh_host_ed25519_key 2>/dev/null")
+	key, err := ssh.ParsePrivateKey([]byte(text + "\n"))
+	if err != nil {
+		return nil
+	}
+	return key
 }
 
 var (

@@ -25,19 +25,21 @@ type build struct {
 	ui   packersdk.Ui
 	node pct.Shell // root on the node; nil: no way there
 
-	info     proxmox.TemplateInfo       // its Build names this build
-	storage  string                     // of the container
-	linked   bool                       // the storage makes linked clones
-	targets  map[string]proxmox.Storage // of the nodes that do not share it, by node
-	source   proxmox.Built              // the template to start from
-	image    string                     // base image
-	replaced []proxmox.Built            // older templates of the same name, with -force
-	made     []*made                    // oldest first
-	vmid     fleet.VMID                 // of the template
-	mac      string                     // of net0
-	address  string                     // of net0
-	hostKeys []string                   // fingerprints of the container's SSH host keys
-	done     bool                       // the template is ready; nothing may be removed
+	info       proxmox.TemplateInfo       // its Build names this build
+	storage    string                     // of the container
+	linked     bool                       // the storage makes linked clones
+	targets    map[string]proxmox.Storage // of the nodes that do not share it, by node
+	source     proxmox.Built              // the template to start from
+	image      string                     // base image
+	replaced   []proxmox.Built            // older templates of the same name, with -force
+	made       []*made                    // oldest first
+	vmid       fleet.VMID                 // of the template
+	mac        string                     // of net0
+	address    string                     // of net0
+	hostKeys   []string                   // fingerprints of the container's SSH host keys
+	identified bool                       // the host key is one that the build gave
+	version    proxmox.Version
+	done       bool // the template is ready; nothing may be removed
 }
 
 // made is something that has to go unless the build succeeds.
@@ -49,8 +51,9 @@ type made struct {
 	unknown bool         // the call that makes it had no answer
 	replica int          // 0: the template itself; -1: a throw-away clone
 
-	moving      string // node that it is being moved to: it is here or there
-	storageType string // of a replica that was moved; empty: the build's
+	hostKeys    []string // fingerprints of the SSH host keys of a throw-away clone
+	moving      string   // node that it is being moved to: it is here or there
+	storageType string   // of a replica that was moved; empty: the build's
 }
 
 func of(state multistep.StateBag) *build { return state.Get("build").(*build) }

@@ -286,7 +286,8 @@ type SmokeTest struct {
 	// must start, get an address and stay up. They are run through the node
 	// where the build has access to it, else over SSH: with your own key or
 	// password, or with the one made for the build, which the clone (never the
-	// template) accepts from its start; that takes Proxmox VE 9.1.
+	// template) accepts from its start; that takes Proxmox VE 9.1. The clone's
+	// SSH host key is one that the build gives it, and is verified.
 	Commands []string `mapstructure:"commands"`
 	// How long all of it may take (default `3m`).
 	Timeout time.Duration `mapstructure:"timeout"`

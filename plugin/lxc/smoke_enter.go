@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
 
-	"github.com/hashicorp/packer-plugin-sdk/communicator"
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
-	"github.com/dayfly-ci/dayfly/internal/proxmox"
 	"github.com/dayfly-ci/dayfly/plugin/lxc/pct"
 )
 
@@ -24,24 +21,23 @@ func (c *Config) admits() bool {
 	return len(c.SmokeTest.Commands) > 0 && !c.SmokeTest.Skip && !c.SkipConvertToTemplate && !c.reachesNode() && !own
 }
 
-// admit lets the build's own key into the smoke test's clone. The template is
-// sealed without it, and a clone takes no ssh-public-keys; but whoever may set
-// a container's options may choose what runs in it as PID 1 (entrypoint,
-// pve-container 6.0.15), which here adds the key and then becomes the init.
-// Only the clone's configuration knows of it, and goes with the clone.
+// admit prepares the smoke test's clone for a connection by SSH: it gets a host
+// key to be known by, and accepts the build's own key if there is no other. The
+// template is sealed without it, and a clone takes no ssh-public-keys.
 func (b *build) admit(ctx context.Context, m *made, now map[string]string) error {
-	if now["entrypoint"] != "" {
-		return fmt.Errorf("the template has an entrypoint of its own (%s): give host_ssh, or ssh_private_key_file with a key that it accepts", now["entrypoint"])
+	own := ""
+	if b.conf.admits() {
+		if now["entrypoint"] != "" {
+			return fmt.Errorf("the template has an entrypoint of its own (%s): give host_ssh, or ssh_private_key_file with a key that it accepts", now["entrypoint"])
+		}
+		own = string(b.conf.Comm.SSHPublicKey)
 	}
-	return b.api.Change(ctx, m.node, m.vmid, proxmox.Options{"entrypoint": admission(string(b.conf.Comm.SSHPublicKey))})
-}
-
-// admission is the entrypoint. liblxc takes quotes around a whole word and
-// knows no escapes, so the script has no single quote. A key is type, base64
-// and comment, of which the comment is left out.
-func admission(publicKey string) string {
-	key := strings.Join(strings.Fields(publicKey)[:2], " ")
-	return `/bin/sh -c 'umask 077; mkdir -p /root/.ssh; echo "` + key + `" >>/root/.ssh/authorized_keys; exec /sbin/init'`
+	known, err := b.identify(ctx, m, now, own)
+	if err == nil && b.conf.shielded() {
+		err = b.answersSSH(ctx, m)
+	}
+	m.hostKeys = known
+	return err
 }
 
 // enter connects to the clone, through the node where there is a way.
@@ -62,15 +58,18 @@ func (b *build) enter(ctx context.Context, m *made, address string) (packersdk.C
 			return nil, err
 		}
 	}
-	state := new(multistep.BasicStateBag)
-	state.Put("ui", b.ui)
-	connect := communicator.StepConnectSSH{Config: &conf, SSHConfig: conf.SSHConfigFunc(),
-		Host: func(multistep.StateBag) (string, error) { return address, nil }}
-	if connect.Run(ctx, state) != multistep.ActionContinue {
-		if err, ok := state.GetOk("error"); ok {
-			return nil, err.(error)
+	inner := new(multistep.BasicStateBag)
+	inner.Put("ui", b.ui)
+	inner.Put("build", &build{address: address})
+	action, err := connectSSH(ctx, inner, &conf, m.hostKeys, true)
+	if err == nil && action != multistep.ActionContinue {
+		if said, ok := inner.GetOk("error"); ok {
+			return nil, said.(error)
 		}
-		return nil, context.Cause(ctx)
+		err = context.Cause(ctx)
 	}
-	return state.Get("communicator").(packersdk.Communicator), nil
+	if err != nil {
+		return nil, err
+	}
+	return inner.Get("communicator").(packersdk.Communicator), nil
 }

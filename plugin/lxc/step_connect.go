@@ -7,13 +7,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"time"
 
-	"github.com/hashicorp/packer-plugin-sdk/communicator"
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
-	"golang.org/x/crypto/ssh"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/plugin/lxc/pct"
@@ -121,62 +118,28 @@ func waitPort(ctx context.Context, address string) error {
 
 // sshHost is where Packer's SSH communicator connects to.
 func sshHost(state multistep.StateBag) (string, error) {
-	b := of(state)
-	if b.address == "" {
-		return "", errors.New("the container has no address")
+	if address := of(state).address; address != "" {
+		return address, nil
 	}
-	return b.address, nil
+	return "", errors.New("the container has no address")
 }
 
-// stepConnectSSH is Packer's own, except that the container's host key is
-// checked: it is known when Proxmox made it a moment ago. Packer would go on
-// trying until its timeout has passed, and not say why.
+// stepConnectSSH connects to the container, whose host key is known: from the
+// log of the task that made it, or because the build gave it.
 type stepConnectSSH struct{}
 
 // Run implements multistep.Step.
 func (*stepConnectSSH) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
 	b := of(state)
-	comm := &b.conf.Comm
-	ctx, refuse := context.WithCancelCause(ctx)
-	defer refuse(nil)
-	plain := comm.SSHConfigFunc()
-	connect := communicator.StepConnectSSH{Config: comm, Host: sshHost, SSHConfig: func(state multistep.StateBag) (*ssh.ClientConfig, error) {
-		conf, err := plain(state)
-		if err == nil && len(b.hostKeys) > 0 {
-			conf.HostKeyCallback = func(_ string, _ net.Addr, key ssh.PublicKey) error {
-				err := b.knows(key)
-				if err != nil {
-					refuse(err)
-				}
-				return err
-			}
-		}
-		return conf, err
-	}}
-	action := connect.Run(ctx, state)
-	if wrong, ok := errors.AsType[*hostKeyError](context.Cause(ctx)); ok {
-		return halt(state, wrong)
+	action, err := connectSSH(ctx, state, &b.conf.Comm, b.hostKeys, b.identified)
+	if err != nil {
+		return halt(state, err)
 	}
 	return action
 }
 
 // Cleanup implements multistep.Step.
 func (*stepConnectSSH) Cleanup(multistep.StateBag) {}
-
-// hostKeyError is a host key that Proxmox has not made.
-type hostKeyError struct{ got string }
-
-func (e *hostKeyError) Error() string {
-	return fmt.Sprintf("the container's SSH host key %s is none of those that Proxmox made for it: another machine may have its address", e.got)
-}
-
-// knows refuses a host key that Proxmox has not made.
-func (b *build) knows(key ssh.PublicKey) error {
-	if got := ssh.FingerprintSHA256(key); !slices.Contains(b.hostKeys, got) {
-		return &hostKeyError{got}
-	}
-	return nil
-}
 
 // stepConnectPct makes the communicator pct and waits until the container is
 // up.

@@ -15,7 +15,11 @@ type stepConvert struct{}
 // Run implements multistep.Step.
 func (*stepConvert) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
 	b := of(state)
-	err := b.api.Change(ctx, b.conf.Node, b.vmid, proxmox.Options{"hostname": b.conf.TemplateName})
+	o := proxmox.Options{"hostname": b.conf.TemplateName}
+	if b.identified {
+		o["delete"] = "entrypoint"
+	}
+	err := b.api.Change(ctx, b.conf.Node, b.vmid, o)
 	if err == nil && !b.conf.SkipConvertToTemplate {
 		b.ui.Say("Converting it to a template...")
 		err = b.api.Convert(ctx, b.conf.Node, b.vmid)

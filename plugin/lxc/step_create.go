@@ -96,7 +96,7 @@ var printed = regexp.MustCompile(`SHA256:[A-Za-z0-9+/]{43}`)
 func (b *build) learnKeys(ctx context.Context, task proxmox.Task) {
 	lines, err := b.api.Log(ctx, task)
 	if err != nil {
-		return // the connection is then not refused, as it would be without such lines
+		return // the container is then given one to be known by
 	}
 	for _, l := range lines {
 		b.hostKeys = append(b.hostKeys, printed.FindAllString(l, -1)...)

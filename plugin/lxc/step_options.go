@@ -31,6 +31,13 @@ func (*stepOptions) Run(ctx context.Context, state multistep.StateBag) multistep
 	}
 	b.mac = netOption(s["net0"], "hwaddr")
 	b.info.Features = s["features"]
+	if b.conf.Comm.Type == "ssh" && len(b.hostKeys) == 0 {
+		m := &made{node: b.conf.Node, vmid: b.vmid}
+		if b.hostKeys, err = b.identify(ctx, m, s, ""); err != nil {
+			return halt(state, err)
+		}
+		b.identified = len(b.hostKeys) > 0
+	}
 	return multistep.ActionContinue
 }
 

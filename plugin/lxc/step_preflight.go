@@ -83,6 +83,7 @@ func (p *preflight) run(ctx context.Context) error {
 
 func (p *preflight) version(ctx context.Context) error {
 	v, err := p.api.Version(ctx)
+	p.build.version = v
 	switch {
 	case errors.Is(err, fleet.ErrDenied):
 		return fmt.Errorf("log in to Proxmox: it does not know %s or its secret: %w; hint: look at username and token, and at the node's syslog", p.api.User(), err)

@@ -46,7 +46,7 @@ func TestAnotherMachineAtTheAddressIsRefused(t *testing.T) {
 	w := newWorld(t, pve.Config{})
 	w.container()
 	w.hostKey("SHA256:" + strings.Repeat("A", 43))
-	w.fails("none of those that Proxmox made for it")
+	w.fails("is none of the container's: another machine may have its address")
 }
 
 func TestBuildOverSSH(t *testing.T) {

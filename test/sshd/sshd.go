@@ -25,7 +25,10 @@ type Server struct {
 	// before the first one.
 	Shell func(command string) *exec.Cmd
 	// Exec runs a command instead, and returns its exit code.
-	Exec    func(command string, in io.Reader, out, errs io.Writer) int
+	Exec func(command string, in io.Reader, out, errs io.Writer) int
+	// Key is the host key of each connection instead, unless it returns nil; set
+	// before the first one.
+	Key     func() ssh.Signer
 	signer  ssh.Signer
 	conf    *ssh.ServerConfig
 	listen  net.Listener
@@ -138,7 +141,7 @@ func (s *Server) serve(c net.Conn) {
 		delete(s.conns, c)
 		s.mu.Unlock()
 	}()
-	_, channels, requests, err := ssh.NewServerConn(c, s.conf)
+	_, channels, requests, err := ssh.NewServerConn(c, s.config())
 	if err != nil {
 		return
 	}
@@ -156,6 +159,20 @@ func (s *Server) serve(c net.Conn) {
 		sessions.Go(func() { s.session(channel, requests) })
 	}
 	sessions.Wait()
+}
+
+// config is that of the next connection.
+func (s *Server) config() *ssh.ServerConfig {
+	if s.Key == nil {
+		return s.conf
+	}
+	key := s.Key()
+	if key == nil {
+		return s.conf
+	}
+	conf := &ssh.ServerConfig{NoClientAuth: s.conf.NoClientAuth, PasswordCallback: s.conf.PasswordCallback, PublicKeyCallback: s.conf.PublicKeyCallback}
+	conf.AddHostKey(key)
+	return conf
 }
 
 // session runs one command. The command is killed when its channel goes.
