@@ -16,16 +16,19 @@ import (
 func TestDockerOnEveryFileSystem(t *testing.T) {
 	w := inLab(t)
 	w.template(t) // the archive that all of them are made of
-	for i, c := range []struct{ kind, driver string }{
-		{"ext4", "overlay2"}, {"xfs", "overlay2"}, {"tmpfs", "overlay2"}, {"btrfs", "overlay2"}, {"overlay", ""},
+	for i, c := range []struct{ name, kind, features, driver string }{
+		{"ext4", "ext4", "nesting=1", "overlay2"}, {"xfs", "xfs", "nesting=1", "overlay2"}, {"tmpfs", "tmpfs", "nesting=1", "overlay2"},
+		{"btrfs", "btrfs", "nesting=1", "overlay2"}, {"overlay", "overlay", "nesting=1", ""},
+		{"overlay-with-fuse", "overlay", "nesting=1,fuse=1", "fuse-overlayfs"},
 	} {
-		t.Run(c.kind, func(t *testing.T) {
-			storage := "on-" + c.kind
+		t.Run(c.name, func(t *testing.T) {
+			storage := "on-" + c.name
 			mount(t, c.kind, filepath.Join("/mnt", storage))
 			w.Proxmox.AddStorage(pve.Storage{ID: storage, Type: "zfspool"})
 			template := 9200 + i
 			_, sum := tarball(t)
 			w.makeTemplate(t, template, "local:vztmpl/baked-"+key(sum)+".tar", storage)
+			w.Proxmox.SetOption(template, "features", c.features)
 			t.Cleanup(func() { (&guest{TB: t, w: w, vmid: template}).destroy() })
 			g := w.clone(t, template)
 			j, log := g.runs("docker info --format 'driver {{.Driver}}'\n" + dockerStep)

@@ -114,7 +114,7 @@ build {
     version  = "` + stubVersion + `"
     file     = %q
     sha256   = %q
-    packages = ["busybox-static", "iputils-arping"]
+    packages = ["busybox-static", "iputils-arping", "fuse-overlayfs"]
   }
 }
 `
