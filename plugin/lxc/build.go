@@ -36,6 +36,7 @@ type build struct {
 	vmid       fleet.VMID                 // of the template
 	mac        string                     // of net0
 	address    string                     // of net0
+	addressed  bool                       // net0 is to have one
 	hostKeys   []string                   // fingerprints of the container's SSH host keys
 	identified bool                       // the host key is one that the build gave
 	version    proxmox.Version

@@ -152,12 +152,31 @@ func (*stepConnectPct) Run(ctx context.Context, state multistep.StateBag) multis
 	if err := b.waitUp(ctx, b.vmid); err != nil {
 		return halt(state, err)
 	}
+	if err := b.waitNetwork(ctx); err != nil {
+		return halt(state, err)
+	}
 	state.Put("communicator", pct.New(ctx, b.node, fmt.Sprint(b.vmid)))
 	return multistep.ActionContinue
 }
 
 // Cleanup implements multistep.Step.
 func (*stepConnectPct) Cleanup(multistep.StateBag) {}
+
+// waitNetwork waits until net0 has its address: systemd may be up before, and
+// provisioners fetch things. What they do may not need it.
+func (b *build) waitNetwork(ctx context.Context) error {
+	if !b.addressed {
+		return nil
+	}
+	wait, cancel := context.WithTimeout(ctx, upWithin)
+	defer cancel()
+	_, err := b.waitAddress(wait, b.vmid, b.mac)
+	if err != nil && ctx.Err() == nil && wait.Err() != nil {
+		b.ui.Error(err.Error() + ". Going on without.")
+		return nil
+	}
+	return err
+}
 
 // isUp succeeds once systemd has started everything, or has failed to start
 // some of it. Other inits are not waited for.

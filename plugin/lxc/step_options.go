@@ -29,7 +29,7 @@ func (*stepOptions) Run(ctx context.Context, state multistep.StateBag) multistep
 	if err != nil {
 		return halt(state, err)
 	}
-	b.mac = netOption(s["net0"], "hwaddr")
+	b.mac, b.addressed = netOption(s["net0"], "hwaddr"), addressed(s["net0"])
 	b.info.Features = s["features"]
 	if b.conf.Comm.Type == "ssh" && len(b.hostKeys) == 0 {
 		m := &made{node: b.conf.Node, vmid: b.vmid}
@@ -160,6 +160,12 @@ func sameFeatures(a, b string) bool {
 		return strings.Join(parts, ",")
 	}
 	return sorted(a) == sorted(b)
+}
+
+// addressed reports whether a network device is to have an address.
+func addressed(net string) bool {
+	ip := netOption(net, "ip")
+	return ip != "" && ip != "manual"
 }
 
 // netOption is one value of a net[n] option.

@@ -82,7 +82,7 @@ func (b *build) smoke(ctx context.Context) (*made, error) {
 // trySmoke tries a clone that was started.
 func (b *build) trySmoke(ctx context.Context, m *made, net0 string) (err error) {
 	address := ""
-	if ip := netOption(net0, "ip"); ip != "" && ip != "manual" {
+	if addressed(net0) {
 		if address, err = b.waitAddress(ctx, m.vmid, netOption(net0, "hwaddr")); err != nil {
 			return err
 		}

@@ -11,12 +11,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/dayfly-ci/dayfly/internal/proxmox"
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
+	"github.com/dayfly-ci/dayfly/internal/sim/stage"
 	"github.com/dayfly-ci/dayfly/test/sshd"
 )
 
@@ -178,6 +180,35 @@ func TestBuildThroughTheNode(t *testing.T) {
 	w.left(1)
 	w.set("host_ssh", map[string]any{"host": "127.0.0.1", "port": node.Port(), "password": "hunter2secret", "host_key_fingerprint": "SHA256:" + strings.Repeat("A", 43)})
 	w.fails("this may be another machine")
+}
+
+// systemd may have started everything before DHCP has answered.
+func TestProvisionersHaveANetwork(t *testing.T) {
+	w := newWorld(t, pve.Config{Timing: pve.Timing{Start: 400 * time.Millisecond}})
+	w.nodeShell()
+	w.set("communicator", "pct")
+	w.set("seal", false)
+	w.set("smoke_test", map[string]any{"skip": true})
+	begun := time.Time{}
+	w.fault = func(r *http.Request) stage.Fault {
+		if strings.HasSuffix(r.URL.Path, "/status/start") {
+			begun = time.Now()
+		}
+		return stage.Fault{}
+	}
+	least := 600 * time.Millisecond // of Start, and half of it until the address is there
+	w.hook.run = func(context.Context, packersdk.Communicator) error {
+		if took := time.Since(begun); took < least {
+			t.Errorf("the provisioners began %s after the start, want the address to be there, %s after it", took, least)
+		}
+		return nil
+	}
+	w.mustBuild()
+	w.set("template_version", "2")
+	w.set("network_adapters", []map[string]any{{"bridge": pve.LabBridge, "ip": "manual"}})
+	least = 0
+	w.mustBuild()
+	w.left(2)
 }
 
 func TestFactsOfTheProvisionerGetIntoTheManifest(t *testing.T) {
