@@ -57,7 +57,11 @@ func (p *program) printStatus(s daemon.Status, now time.Time) error {
 	for _, f := range s.Foreign {
 		foreign.row(strconv.Itoa(f.VMID), f.Node, f.Name, f.Why)
 	}
-	for _, t := range []*table{pools, runners, foreign} {
+	unused := newTable("template", "node", "name", "not used because")
+	for _, u := range s.Unused {
+		unused.row(strconv.Itoa(u.VMID), u.Node, u.Name, u.Why)
+	}
+	for _, t := range []*table{pools, runners, foreign, unused} {
 		if len(t.rows) > 1 {
 			fmt.Fprintln(p.out)
 		}

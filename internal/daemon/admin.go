@@ -70,7 +70,7 @@ func (d *Daemon) snapshot(s *state) Status {
 	out := Status{
 		Version: d.cfg.Version, Started: d.started, Revision: s.inForce.Revision, Refused: s.refused,
 		Delivery: d.ways(s), Troubles: s.troubled(time.Now()),
-		Pools: []PoolStatus{}, Runners: []RunnerStatus{}, Nodes: []NodeStatus{}, Foreign: []ForeignStatus{}, Reports: s.reports(),
+		Pools: []PoolStatus{}, Runners: []RunnerStatus{}, Nodes: []NodeStatus{}, Foreign: []ForeignStatus{}, Unused: []ForeignStatus{}, Reports: s.reports(),
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
 		n := NodeStatus{Name: name, Online: s.nodes[name].observed(), Delivery: d.way(name), Stores: []StoreStatus{}}
@@ -108,6 +108,9 @@ func (d *Daemon) snapshot(s *state) Status {
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
 		for _, f := range s.nodes[name].foreign {
 			out.Foreign = append(out.Foreign, ForeignStatus{Node: name, VMID: int(f.VMID), Name: f.Name, Why: f.Why})
+		}
+		for _, u := range s.nodes[name].unused {
+			out.Unused = append(out.Unused, ForeignStatus{Node: name, VMID: int(u.VMID), Name: u.Name, Why: u.Why})
 		}
 	}
 	return out

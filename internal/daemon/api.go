@@ -20,6 +20,7 @@ type Status struct {
 	Troubles []Trouble       `json:"troubles"`
 	Reports  []ReportStatus  `json:"reports"` // what is told at GitHub, or why not
 	Foreign  []ForeignStatus `json:"foreign"` // containers in our VMID range that are not ours
+	Unused   []ForeignStatus `json:"unused"`  // templates that are not used, and why
 }
 
 // NodeStatus is one Proxmox node.
@@ -79,7 +80,8 @@ type Trouble struct {
 	Next  time.Time `json:"next,omitzero"` // when what failed is tried or checked again, if that is known
 }
 
-// ForeignStatus is a container in our VMID range that is not ours.
+// ForeignStatus is a container in our VMID range that is not ours, or a template
+// that is not used.
 type ForeignStatus struct {
 	Node string `json:"node"`
 	VMID int    `json:"vmid"`

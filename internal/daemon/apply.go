@@ -24,7 +24,8 @@ func (d *Daemon) listed(s *state, list proxmox.Listing) {
 	if n == nil || list.AsOf.Before(n.listed) {
 		return
 	}
-	n.up, n.failures, n.listed, n.templates, n.foreign = true, 0, list.AsOf, list.Templates, list.Foreign
+	n.up, n.failures, n.listed, n.foreign = true, 0, list.AsOf, list.Foreign
+	n.templates, n.unused = d.vet(s, list), list.Unusable
 	maps.DeleteFunc(n.released, func(_ fleet.VMID, at time.Time) bool { return at.Before(n.listed) })
 	d.watchLocks(s, list.Node)
 	seen := map[string]bool{}

@@ -24,6 +24,7 @@ type node struct {
 	stores    []fleet.Store            // as far as the token may see them
 	locked    map[fleet.VMID]time.Time // since when templates are seen locked
 	foreign   []proxmox.Foreign
+	unused    []proxmox.Foreign // templates that cannot be used
 }
 
 // lostAfter is how many times in a row a node must not be listed before what
@@ -111,6 +112,7 @@ func (d *Daemon) nodeMissing(s *state, name string, n *node) {
 		return
 	}
 	delete(s.nodes, name)
+	d.bury(s, name)
 	d.looks.containers.drop(name)
 	d.looks.stores.drop(name)
 	d.fine("node " + name)

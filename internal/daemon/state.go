@@ -33,6 +33,7 @@ type state struct {
 	holds    map[subject]hold
 	rollouts []fleet.Rollout
 	versions map[string]runnerVersion // of actions/runner, in templates
+	born     map[string]birth         // of templates, by node and VMID
 	troubles map[string]trouble
 	checked  time.Time // when the last health check began
 	findings int       // health checks in a row after which something is not granted
@@ -58,7 +59,7 @@ func newState() state {
 		asked:   map[run]asked{}, told: map[string]error{},
 		runners: map[string]*runner{}, nodes: map[string]*node{},
 		evidence: map[fleet.Scope]fleet.Evidence{}, cooling: map[fleet.VMID]time.Time{},
-		holds: map[subject]hold{}, troubles: map[string]trouble{}, versions: map[string]runnerVersion{},
+		holds: map[subject]hold{}, troubles: map[string]trouble{}, versions: map[string]runnerVersion{}, born: map[string]birth{},
 	}
 }
 

@@ -278,7 +278,7 @@ func TestTemplatesAreFound(t *testing.T) {
 		if diff := cmp.Diff(unusable, l.Unusable); diff != "" {
 			t.Errorf("unusable (-want +got):\n%s", diff)
 		}
-		if l.Info[thin].Version != "2.335.1-1" || len(l.Info) != 3 {
+		if l.Info[thin].Version != "2.335.1-1" || len(l.Info) != 4 {
 			t.Errorf("info: got %+v", l.Info)
 		}
 	})

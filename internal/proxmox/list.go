@@ -45,7 +45,8 @@ type Listing struct {
 	Owned     []Container
 	Foreign   []Foreign
 	Templates []fleet.Template
-	Info      map[fleet.VMID]TemplateInfo // of Templates
+	Info      map[fleet.VMID]TemplateInfo // of templates whose manifest can be read
+	Mistagged map[fleet.VMID]string       // how tags of Templates contradict their manifest
 	Unusable  []Foreign                   // templates in their resource pool that must not be cloned
 	Settings  map[fleet.VMID]settings     // of Owned, for Drift
 }
@@ -80,7 +81,7 @@ func (c *Client) List(ctx context.Context, node string) (Listing, error) {
 }
 
 func (c *Client) list(ctx context.Context, node string) (Listing, error) {
-	l := Listing{Node: node, AsOf: time.Now(), Info: map[fleet.VMID]TemplateInfo{}}
+	l := Listing{Node: node, AsOf: time.Now(), Info: map[fleet.VMID]TemplateInfo{}, Mistagged: map[fleet.VMID]string{}}
 	guests, err := c.guestsOf(ctx, node)
 	if err != nil {
 		return l, err
@@ -180,11 +181,15 @@ func (l *Listing) addTemplate(ctx context.Context, c *Client, g guest, s setting
 		unusable(err.Error())
 		return
 	}
-	if why := unready(splitTags(string(g.Tags)), info); why != "" {
+	l.Info[g.id()] = info
+	tags := splitTags(string(g.Tags))
+	if why := unready(tags, info); why != "" {
 		unusable(why)
 		return
 	}
-	l.Info[g.id()] = info
+	if why := mistagged(tags, info); why != "" {
+		l.Mistagged[g.id()] = why
+	}
 	l.Templates = append(l.Templates, fleet.Template{
 		Ref: info.Ref(), Node: l.Node, VMID: g.id(), Storage: s.storage(),
 		Locked: g.Lock != "", Full: c.full(ctx, s.storage()), DiskMiB: int(g.MaxDisk.int() >> 20),

@@ -17,6 +17,8 @@ const (
 	TemplateTag = "dayfly-template"
 	ReadyTag    = "dayfly-state.ready"    // set last, when the template is finished
 	BuildingTag = "dayfly-state.building" // set first; such a template is never used
+	FamilyTag   = "fam."                  // and the family; a tag knows no "@"
+	VersionTag  = "ver."                  // and the version
 )
 
 const (
@@ -84,6 +86,19 @@ func ReadTemplate(description string) (TemplateInfo, error) {
 // splitTags reads Proxmox's list of tags, whose separator is configurable.
 func splitTags(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ';' || r == ',' || r == ' ' })
+}
+
+// mistagged says which tag names another family or version than the manifest,
+// or nothing. Proxmox may keep tags in lower case, and tokens from setting any.
+func mistagged(tags []string, info TemplateInfo) string {
+	for _, t := range tags {
+		for _, claim := range [][2]string{{FamilyTag, info.Family}, {VersionTag, info.Version}} {
+			if said, ok := strings.CutPrefix(t, claim[0]); ok && !strings.EqualFold(said, claim[1]) {
+				return fmt.Sprintf("its tag %s is not of %s", t, info.Ref())
+			}
+		}
+	}
+	return ""
 }
 
 // unready says why a template must not be used, or nothing. The manifest may

@@ -98,14 +98,8 @@ func (b *build) describe(info proxmox.TemplateInfo) string {
 	return text
 }
 
-// Tags that make templates easy to find for people. Tags know no "@".
-const (
-	familyTag  = "fam."
-	versionTag = "ver."
-)
-
 func (b *build) tags(state string) string {
-	tags := append([]string{proxmox.TemplateTag, state, familyTag + b.conf.TemplateFamily, versionTag + b.conf.TemplateVersion}, b.conf.ownTags()...)
+	tags := append([]string{proxmox.TemplateTag, state, proxmox.FamilyTag + b.conf.TemplateFamily, proxmox.VersionTag + b.conf.TemplateVersion}, b.conf.ownTags()...)
 	return strings.Join(tags, ";")
 }
 

@@ -1,0 +1,125 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/proxmox"
+)
+
+// Who may write to the resource pool of templates is trusted, and yet a
+// template can be changed by hand. What one said when it was first seen is kept
+// in the journal; dayfly has no right to mend one, so one that says something
+// else of the same build is told and not used.
+
+// birth is what a template said of itself when it was first seen.
+type birth struct {
+	Ref    fleet.Ref `json:"ref"`
+	Build  string    `json:"build"`
+	Runner string    `json:"runner"`
+}
+
+// templatesKey is where the births are kept, by node and VMID.
+const templatesKey = "templates"
+
+func templateOn(node string, id fleet.VMID) string { return fmt.Sprintf("%s/%d", node, id) }
+
+// rememberTemplates loads what the templates said.
+func (d *Daemon) rememberTemplates(ctx context.Context) error {
+	text, ok, err := d.cfg.Journal.Get(ctx, templatesKey)
+	if err == nil && ok {
+		err = json.Unmarshal(text, &d.state.born)
+	}
+	if err != nil {
+		return fmt.Errorf("read templates from the journal: %w", err)
+	}
+	return nil
+}
+
+// vet returns the templates of a listing that may be used, and tells of the
+// others, as far as they were usable before or contradict themselves.
+func (d *Daemon) vet(s *state, list proxmox.Listing) []fleet.Template {
+	var good []fleet.Template
+	there := map[string]bool{}
+	changed := false
+	for _, t := range list.Templates {
+		key := templateOn(list.Node, t.VMID)
+		there[key] = true
+		was, known := s.born[key]
+		is := birth{t.Ref, t.Build, t.Runner}
+		if !known || is.Build != was.Build || is.Build == "" {
+			s.born[key], was, changed = is, is, true // made anew on the same VMID
+		}
+		d.strayed(list, t.VMID, was, is)
+		if was == is {
+			good = append(good, t)
+		}
+	}
+	for _, u := range list.Unusable {
+		key := templateOn(list.Node, u.VMID)
+		there[key] = true
+		if was, known := s.born[key]; known {
+			d.spoilt(list, u, was)
+		}
+	}
+	for key := range s.born {
+		if node, _, _ := strings.Cut(key, "/"); node == list.Node && !there[key] {
+			delete(s.born, key)
+			d.fine(strayed + key)
+			changed = true
+		}
+	}
+	if changed {
+		text, err := json.Marshal(s.born)
+		if err != nil { // texts alone
+			panic(err)
+		}
+		d.later.Put(templatesKey, text)
+	}
+	return good
+}
+
+// strayed begins the troubles of templates that are not as they were made.
+const strayed = "strayed template "
+
+// strayed tells of a template that says something else than when it was first
+// seen, or whose tags do.
+func (d *Daemon) strayed(list proxmox.Listing, id fleet.VMID, was, is birth) {
+	key := strayed + templateOn(list.Node, id)
+	switch {
+	case was.Ref != is.Ref:
+		d.trouble(key, fmt.Sprintf("template %d on %s says that it is %s and was made as %s: it is not used", id, list.Node, is.Ref, was.Ref),
+			"undo the change of its description, or build a template of that version")
+	case was.Runner != is.Runner:
+		d.trouble(key, fmt.Sprintf("template %d (%s) on %s says that its runner is %s and was made with %s: it is not used", id, was.Ref, list.Node, is.Runner, was.Runner),
+			"undo the change of its description, or build a newer version")
+	case list.Mistagged[id] != "":
+		d.trouble(key, fmt.Sprintf("template %d (%s) on %s: %s", id, is.Ref, list.Node, list.Mistagged[id]), "undo the change of its tags; what counts is its description")
+	default:
+		d.fine(key)
+	}
+}
+
+// spoilt tells of a template that could be used and cannot be any more, unless
+// a build of ours says so: it replaces a template, for example.
+func (d *Daemon) spoilt(list proxmox.Listing, u proxmox.Foreign, was birth) {
+	key := strayed + templateOn(list.Node, u.VMID)
+	if info, ok := list.Info[u.VMID]; ok && info.State != "ready" && info.State != "" {
+		d.fine(key)
+		return
+	}
+	d.trouble(key, fmt.Sprintf("template %d on %s was made as %s and cannot be used any more: %s", u.VMID, list.Node, was.Ref, u.Why),
+		"undo the change of its description or tags, or build it anew")
+}
+
+// bury ends the troubles with the templates of a node that has left.
+func (d *Daemon) bury(s *state, node string) {
+	for key := range s.born {
+		if strings.HasPrefix(key, node+"/") {
+			d.fine(strayed + key)
+		}
+	}
+}
