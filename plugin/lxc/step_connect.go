@@ -77,12 +77,14 @@ func (*stepAddress) Run(ctx context.Context, state multistep.StateBag) multistep
 func (*stepAddress) Cleanup(multistep.StateBag) {}
 
 // pauses are the times between looks at something that comes soon, or not for
-// minutes.
-type pauses struct{ last time.Duration }
+// minutes: an eighth of the time that it has taken so far.
+type pauses struct{ begin time.Time }
 
 func (p *pauses) next() <-chan time.Time {
-	p.last = min(max(p.last*5/4, 25*time.Millisecond), 250*time.Millisecond)
-	return time.After(p.last)
+	if p.begin.IsZero() {
+		p.begin = time.Now()
+	}
+	return time.After(min(max(time.Since(p.begin)/8, 20*time.Millisecond), 250*time.Millisecond))
 }
 
 func (b *build) waitAddress(ctx context.Context, id fleet.VMID, mac string) (string, error) {
