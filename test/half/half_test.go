@@ -43,18 +43,10 @@ type node struct {
 	ended   <-chan struct{}
 }
 
+// newNode makes one whose root half runs in this process.
 func newNode(t *testing.T, net string) *node {
 	t.Helper()
-	if err := lab.Missing(); err != nil {
-		t.Skip(err)
-	}
-	n := &node{t: t, machine: new(lab.Machine), net: net, root: pve.Volume{Storage: "store", Name: "subvol-20001-disk-0"}}
-	archive, err := lab.Busybox()
-	n.must(err)
-	n.must(n.machine.Make(n.root))
-	t.Cleanup(func() { n.must(n.machine.Remove(n.root)) })
-	n.must(n.machine.Unpack(n.root, archive))
-	n.publish()
+	n := newContainer(t, net)
 	cfg := host.Node()
 	cfg.Node, cfg.Version, cfg.First, cfg.Last, cfg.Pool, cfg.Key = lab.Host, "test", 20000, 20099, "dayfly-runners", key
 	cfg.Cgroup = groups
@@ -70,6 +62,22 @@ func newNode(t *testing.T, net string) *node {
 		srv.CloseClientConnections()
 		srv.Close()
 	})
+	return n
+}
+
+// newContainer makes a node without a root half, or skips the test.
+func newContainer(t *testing.T, net string) *node {
+	t.Helper()
+	if err := lab.Missing(); err != nil {
+		t.Skip(err)
+	}
+	n := &node{t: t, machine: new(lab.Machine), net: net, root: pve.Volume{Storage: "store", Name: "subvol-20001-disk-0"}}
+	archive, err := lab.Busybox()
+	n.must(err)
+	n.must(n.machine.Make(n.root))
+	t.Cleanup(func() { n.must(n.machine.Remove(n.root)) })
+	n.must(n.machine.Unpack(n.root, archive))
+	n.publish()
 	return n
 }
 
@@ -122,8 +130,12 @@ func (n *node) watch(mark string, runs int) host.View {
 const openNet = "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:09,ip=10.77.0.9/24,host-managed=1,type=veth"
 
 // TestRealContainerIsReachedWatchedAndCollectedFrom goes through a life.
-func TestRealContainerIsReachedWatchedAndCollectedFrom(t *testing.T) {
-	n := newNode(t, openNet)
+func TestRealContainerIsReachedWatchedAndCollectedFrom(t *testing.T) { newNode(t, openNet).live() }
+
+// live goes through a container's life by way of the root half.
+func (n *node) live() {
+	t := n.t
+	t.Helper()
 	v := n.watch("", 0)
 	n.start()
 	began := time.Now()
