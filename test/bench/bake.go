@@ -54,7 +54,7 @@ type kitchen struct {
 // bake measures a bake by a real packer with the plugin, from the builder's
 // first word until packer has ended, against the same requests and commands
 // made by hand: a container is made and started, provisioned through the node,
-// shut down, converted, tried on a clone and stamped. Packer's own start is
+// given a firewall, shut down, converted, tried on a clone and stamped. Packer's own start is
 // told beside it. Sealing is left out on both sides: its script would seal this
 // machine.
 func (b *bench) bake(ctx context.Context) (results, error) {
@@ -236,6 +236,10 @@ func (k *kitchen) byHand(ctx context.Context, what baking) (time.Duration, error
 			return 0, err
 		}
 	}
+	shield := url.Values{"enable": {"1"}, "policy_in": {"DROP"}, "policy_out": {"ACCEPT"}, "macfilter": {"1"}, "dhcp": {"1"}, "ipfilter": {"0"}}
+	if err := k.proxmox(ctx, http.MethodPut, fmt.Sprintf("/lxc/%d/firewall/options", vmid), shield, nil); err != nil {
+		return 0, err
+	}
 	if err := k.finish(ctx, vmid); err != nil {
 		return 0, err
 	}
@@ -252,16 +256,38 @@ func (k *kitchen) make(ctx context.Context, info proxmox.TemplateInfo) (vmid int
 	k.next++
 	err = k.task(ctx, http.MethodPost, "/lxc", url.Values{
 		"vmid": {fmt.Sprint(k.next)}, "ostemplate": {pve.LabBase}, "hostname": {"byhand"}, "rootfs": {pve.LabStorage + ":4"}, "pool": {pve.LabTemplates},
-		"unprivileged": {"1"}, "features": {"nesting=1"}, "memory": {"2048"}, "net0": {"name=eth0,bridge=" + pve.LabBridge + ",ip=dhcp,type=veth"},
+		"unprivileged": {"1"}, "features": {"nesting=1"}, "memory": {"2048"}, "net0": {"name=eth0,bridge=" + pve.LabBridge + ",ip=dhcp,firewall=1,type=veth"},
 		"description": {info.Describe()},
 	})
 	if err == nil {
 		err = k.proxmox(ctx, http.MethodPut, fmt.Sprintf("/lxc/%d/config", k.next), url.Values{"tags": {proxmox.TemplateTag + ";" + proxmox.BuildingTag}}, nil)
 	}
 	if err == nil {
-		err = k.task(ctx, http.MethodPost, fmt.Sprintf("/lxc/%d/status/start", k.next), nil)
+		err = k.up(ctx, fmt.Sprintf("/lxc/%d", k.next))
 	}
 	return k.next, err
+}
+
+// up starts a container and waits for its address.
+func (k *kitchen) up(ctx context.Context, path string) error {
+	if err := k.task(ctx, http.MethodPost, path+"/status/start", nil); err != nil {
+		return err
+	}
+	return wait(ctx, "the container has an address", func() bool {
+		var list []struct {
+			Name string `json:"name"`
+			Inet string `json:"inet"`
+		}
+		if k.proxmox(ctx, http.MethodGet, path+"/interfaces", nil, &list) != nil {
+			return false
+		}
+		for _, i := range list {
+			if i.Name == "eth0" && i.Inet != "" {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // attach runs a command in a container.
@@ -300,25 +326,7 @@ func (k *kitchen) finish(ctx context.Context, vmid int) error {
 	if err := k.task(ctx, http.MethodPost, path+"/clone", url.Values{"newid": {fmt.Sprint(k.next)}, "pool": {pve.LabTemplates}}); err != nil {
 		return err
 	}
-	if err := k.task(ctx, http.MethodPost, clone+"/status/start", nil); err != nil {
-		return err
-	}
-	err = wait(ctx, "the clone has an address", func() bool {
-		var list []struct {
-			Name string `json:"name"`
-			Inet string `json:"inet"`
-		}
-		if k.proxmox(ctx, http.MethodGet, clone+"/interfaces", nil, &list) != nil {
-			return false
-		}
-		for _, i := range list {
-			if i.Name == "eth0" && i.Inet != "" {
-				return true
-			}
-		}
-		return false
-	})
-	if err != nil {
+	if err := k.up(ctx, clone); err != nil {
 		return err
 	}
 	return k.task(ctx, http.MethodDelete, clone, url.Values{"force": {"1"}, "purge": {"1"}})
