@@ -36,7 +36,9 @@ starts, in a process of its own.
 Jobs come alone and in a burst; a webhook is lost, one comes twice, one comes
 after its job is over; a job is cancelled while its container boots; another
 program's runner takes a job; a clone fails; a runner never registers; a commit
-raises a pool's max; the daemon is killed and started again.
+raises a pool's max; the daemon is killed and started again. A good version of
+the template is rolled out beside all that; a bad one is rolled back by itself;
+a broken pool file and a forced push are refused.
 
 With --packer the day begins with a bake: "packer build" makes a new version of
 the template on the simulated Proxmox, with the plugin that is beside dayfly;
@@ -48,7 +50,8 @@ stub in the place of GitHub's runner. It needs root, LXC and a minute for a base
 image, once.
 
 The journal is printed as it grows, and a table at the end. The exit code is 0
-only if every job ended once, nothing is left and nothing live was killed.`,
+only if every job ended once, nothing is left, nothing live was killed, the bad
+version was rolled back, and nothing that had to be refused was in force.`,
 		Example: `  dayfly demo --jobs 60 --seed 7
   dayfly demo --hold        keep everything up afterwards, to play with`,
 		GroupID: groupServe,

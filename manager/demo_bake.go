@@ -209,7 +209,7 @@ func (d *demo) learnBaked() error {
 	}
 	for version, nodes := range versions {
 		if len(slices.Compact(slices.Sorted(slices.Values(nodes)))) == len(d.nodes) {
-			d.baked = d.family + "@" + version
+			d.rolls.good = d.family + "@" + version
 			return nil
 		}
 	}

@@ -45,8 +45,9 @@ func TestDemoBeginsWithABake(t *testing.T) {
 	// Each of them happens after the one before it.
 	for _, want := range []string{
 		"ubuntu-24.04@2.335.1-1\n", "pve1: Looking at node pve1", "It passed its smoke test",
-		"sets template ubuntu-24", "rolled to ubuntu-24.04@2.335.1-2", "a spare of ubuntu-24.04@2.335.1-1, but the pool uses ubuntu-24.04@2.335.1-2",
-		"ubuntu-24.04@2.335.1-2\n", "morning: ", "running      job 1",
+		"sets template ubuntu-24", "2.335.1-2: smoke: ", "morning: ", "running      job 1", "2.335.1-2: canary 1: ",
+		"a spare of ubuntu-24.04@2.335.1-1, but the pool uses ubuntu-24.04@2.335.1-2", "2.335.1-2: bake: ", "2.335.1-2: stable: ",
+		"2.335.1-3: canary 1: ", "refused      linux.hcl:", "2.335.1-3: rolled back to ubuntu-24.04@2.335.1-2: ", "evening: ",
 	} {
 		_, rest, ok := strings.Cut(text, want)
 		if !ok {
@@ -75,7 +76,7 @@ func TestDemoRepositoryTakesCommitsOfOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.edit(context.Background(), "no such block", map[string][]setting{"linux.hcl": {{path: []string{"pool none"}}}}); err == nil {
+	if _, err := r.edit(context.Background(), "no such block", map[string][]setting{"linux.hcl": {{path: []string{"pool none"}}}}); err == nil {
 		t.Error("an edit of a block that is not there succeeded")
 	}
 	if _, err := os.Stat(dir + ".desk"); !os.IsNotExist(err) {

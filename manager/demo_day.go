@@ -41,17 +41,21 @@ func (d *demo) upTo(least, most time.Duration) time.Duration {
 // day plays the day's events in turn.
 func (d *demo) day(ctx context.Context) error {
 	spare := d.o.jobs - minDayJobs
-	burst := 3 + spare - spare/6
+	burst := 2 + spare - spare/6
 	for _, event := range []func(context.Context) error{
 		d.dawn,
+		d.newVersion,
 		func(ctx context.Context) error { return d.lone(ctx, 1+spare/6) },
 		d.misdelivered,
 		d.cancelled,
 		d.stolen,
+		d.rolledOut,
 		d.brokenClone,
 		d.silentRunner,
+		d.badVersion,
+		d.rolledBack,
 		func(ctx context.Context) error { return d.rush(ctx, burst) },
-		func(ctx context.Context) error { return d.kill(ctx, 4) },
+		func(ctx context.Context) error { return d.kill(ctx, 3) },
 	} {
 		if err := event(ctx); err != nil {
 			return err
@@ -73,26 +77,10 @@ func (d *demo) ended(ctx context.Context, id hub.JobID) error {
 	})
 }
 
-// dawn waits for the spares; with a packer, a new template comes first and
-// they are rolled to it.
+// dawn waits for the spares.
 func (d *demo) dawn(ctx context.Context) error {
 	d.teller.say("before dawn: the spares of the pools are cloned")
-	if err := d.spared(ctx, "", daySpares); err != nil || d.o.packer == "" {
-		return err
-	}
-	if err := d.bake(ctx); err != nil {
-		return err
-	}
-	d.teller.say("the daemon sees the commit: its spares are rolled to %s", d.baked)
-	if err := d.pushed(ctx); err != nil {
-		return err
-	}
-	// An idle daemon looks for new templates twice a minute. The demo does not
-	// wait for that.
-	if err := d.admin.Sync(ctx); err != nil {
-		return err
-	}
-	return d.spared(ctx, d.baked, daySpares)
+	return d.spared(ctx, "", daySpares)
 }
 
 // daySpares is how many spares the pools of the day have.
@@ -196,18 +184,16 @@ func (d *demo) brokenClone(ctx context.Context) error {
 	return d.ended(ctx, d.queue("self-hosted", "linux", "large"))
 }
 
-// silentRunner boots a container that never registers.
+// silentRunner boots a container that never registers. It does not wait for
+// the job: a new version comes in the meantime.
 func (d *demo) silentRunner(ctx context.Context) error {
 	d.teller.say("a container comes up and never registers: it is given up, another one takes over")
 	boots := d.world.Summary().Boots
 	d.world.SetFaults(sim.Faults{Guest: sim.GuestFaults{NeverRegisters: 1}})
-	id := d.queue("self-hosted", "linux", "large")
+	d.silent = d.queue("self-hosted", "linux", "large")
 	err := d.wait(ctx, time.Minute, "it boots", func() bool { return d.world.Summary().Boots > boots })
 	d.world.SetFaults(sim.Faults{})
-	if err != nil {
-		return err
-	}
-	return d.ended(ctx, id)
+	return err
 }
 
 // rush queues many jobs at once; a commit makes room for them.
@@ -221,7 +207,7 @@ func (d *demo) rush(ctx context.Context, n int) error {
 	}
 	d.teller.say("git commit: linux-x64 { scale { max = 12 } }")
 	return d.push(ctx, "more room for linux-x64", map[string][]setting{
-		"linux.hcl": {{[]string{"pool linux-x64", "scale"}, "max", cty.NumberIntVal(12)}},
+		"linux.hcl": {{path: []string{"pool linux-x64", "scale"}, name: "max", value: cty.NumberIntVal(12)}},
 	})
 }
 
@@ -246,7 +232,9 @@ func (d *demo) kill(ctx context.Context, n int) error {
 
 // evening drains the pools by a commit, so that nothing is left.
 func (d *demo) evening(ctx context.Context) error {
-	off := func(pool string) setting { return setting{[]string{"pool " + pool}, "enabled", cty.False} }
+	off := func(pool string) setting {
+		return setting{path: []string{"pool " + pool}, name: "enabled", value: cty.False}
+	}
 	changes := map[string][]setting{
 		"linux.hcl": {off("linux-x64"), off("linux-large")}, "release.hcl": {off("release")},
 	}
@@ -265,7 +253,7 @@ func (d *demo) evening(ctx context.Context) error {
 
 // push commits and tells the daemon as GitHub does.
 func (d *demo) push(ctx context.Context, message string, changes map[string][]setting) error {
-	if err := d.repo.edit(ctx, message, changes); err != nil {
+	if _, err := d.repo.edit(ctx, message, changes); err != nil {
 		return err
 	}
 	return d.pushed(ctx)

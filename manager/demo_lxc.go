@@ -286,14 +286,14 @@ func (d *demo) lxcDay(ctx context.Context) error {
 	if err := d.bake(ctx); err != nil {
 		return err
 	}
-	d.teller.say("the daemon sees the commit: a spare is cloned from %s", d.baked)
+	d.teller.say("the daemon sees the commit: a spare is cloned from %s", d.rolls.good)
 	if err := d.pushed(ctx); err != nil {
 		return err
 	}
 	if err := d.admin.Sync(ctx); err != nil {
 		return err
 	}
-	if err := d.spared(ctx, d.baked, 1); err != nil {
+	if err := d.spared(ctx, d.rolls.good, 1); err != nil {
 		return err
 	}
 	d.teller.say("a job with a Docker step; a spare is waiting for it")

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/pools"
 	examples "github.com/dayfly-ci/dayfly/pools"
 )
@@ -33,17 +34,25 @@ func newDemoRepo(ctx context.Context, dir string) (*demoRepo, error) {
 	}
 	r := &demoRepo{dir}
 	// The demo has no hour to wait for, and wants to see a full pool.
-	return r, r.edit(ctx, "a day of minutes: short deadlines, a small pool", map[string][]setting{
+	_, err := r.edit(ctx, "a day of minutes: short deadlines, a small pool", map[string][]setting{
 		"dayfly.hcl": {
-			{[]string{"defaults", "timeouts"}, "register", cty.StringVal("5s")},
-			{[]string{"defaults", "timeouts"}, "idle", cty.StringVal("10s")},
-			{[]string{"defaults", "rollout"}, "smoke", cty.NumberIntVal(1)},
-			{[]string{"defaults", "rollout"}, "wait", cty.StringVal("0s")},
-			{[]string{"defaults", "rollout"}, "bake", cty.StringVal("10s")},
-			{[]string{"defaults", "rollout", "canary"}, "jobs", cty.NumberIntVal(0)}, // no job comes before dawn
+			{path: []string{"defaults", "timeouts"}, name: "register", value: cty.StringVal("5s")},
+			{path: []string{"defaults", "timeouts"}, name: "idle", value: cty.StringVal("10s")},
+			{path: []string{"defaults", "rollout"}, name: "smoke", value: cty.NumberIntVal(1)},
+			{path: []string{"defaults", "rollout"}, name: "wait", value: cty.StringVal("0s")},
+			{path: []string{"defaults", "rollout"}, name: "bake", value: cty.StringVal("2s")},
+			{path: []string{"defaults", "rollout"}, name: "max_infra_failures", value: cty.NumberIntVal(1)},
+			{path: []string{"defaults", "rollout", "canary"}, name: "jobs", value: cty.NumberIntVal(1)},
 		},
-		"linux.hcl": {{[]string{"pool linux-x64", "scale"}, "max", cty.NumberIntVal(6)}},
+		"linux.hcl": {
+			{path: []string{"pool linux-x64", "scale"}, name: "max", value: cty.NumberIntVal(6)},
+			// Few jobs come to it: it would be in the middle of a roll-out all day.
+			{path: []string{"pool linux-large"}, name: "template", to: hcl.Traversal{
+				hcl.TraverseRoot{Name: "template"}, hcl.TraverseAttr{Name: "ubuntu-24-pinned"},
+			}},
+		},
 	})
+	return r, err
 }
 
 // firstCommit makes a bare repository with one commit. Its files are checked
@@ -88,11 +97,12 @@ type setting struct {
 	path  []string // "pool linux-x64", "scale"
 	name  string
 	value cty.Value
+	to    hcl.Traversal // what it refers to, in place of a value
 }
 
 // edit changes attributes, as an operator would, and commits.
-func (r *demoRepo) edit(ctx context.Context, message string, changes map[string][]setting) error {
-	change := func(files map[string][]byte) (map[string][]byte, string, error) {
+func (r *demoRepo) edit(ctx context.Context, message string, changes map[string][]setting) (commit string, err error) {
+	return r.commit(ctx, func(files map[string][]byte) (map[string][]byte, string, error) {
 		changed := map[string][]byte{}
 		for name, list := range changes {
 			text, err := set(name, files[name], list)
@@ -102,12 +112,40 @@ func (r *demoRepo) edit(ctx context.Context, message string, changes map[string]
 			changed[name] = text
 		}
 		return changed, message, nil
-	}
-	_, _, err := pools.GitConfig{URL: r.dir, Branch: "main"}.Commit(ctx, "", operator, change)
+	})
+}
+
+// promote has a template block use a version, as dayfly-promote does.
+func (r *demoRepo) promote(ctx context.Context, ref fleet.Ref) (commit string, err error) {
+	return r.commit(ctx, func(files map[string][]byte) (map[string][]byte, string, error) {
+		out, err := pools.Promote(files, pools.Promotion{Ref: ref, Templates: []string{"ubuntu-24"}})
+		return out.Files, "use " + ref.String(), err
+	})
+}
+
+func (r *demoRepo) commit(ctx context.Context, change pools.Change) (string, error) {
+	id, _, err := pools.GitConfig{URL: r.dir, Branch: "main"}.Commit(ctx, "", operator, change)
 	if err != nil {
-		return fmt.Errorf("edit pools: %w", err)
+		return "", fmt.Errorf("edit pools: %w", err)
 	}
-	return nil
+	return id, nil
+}
+
+// force moves the branch to a revision, wherever it is, as a forced push does.
+// It returns the commit.
+func (r *demoRepo) force(revision string) (commit string, err error) {
+	repo, err := git.PlainOpen(r.dir)
+	if err != nil {
+		return "", fmt.Errorf("force branch to %s: %w", revision, err)
+	}
+	to, err := repo.ResolveRevision(plumbing.Revision(revision))
+	if err == nil {
+		err = repo.Storer.SetReference(plumbing.NewHashReference("refs/heads/main", *to))
+	}
+	if err != nil {
+		return "", fmt.Errorf("force branch to %s: %w", revision, err)
+	}
+	return to.String(), nil
 }
 
 // set changes attributes of a file.
@@ -121,7 +159,11 @@ func set(name string, src []byte, list []setting) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		body.SetAttributeValue(s.name, s.value)
+		if s.to != nil {
+			body.SetAttributeTraversal(s.name, s.to)
+		} else {
+			body.SetAttributeValue(s.name, s.value)
+		}
 	}
 	return hclwrite.Format(file.Bytes()), nil
 }

@@ -22,6 +22,9 @@ type demoSummary struct {
 	ContainersLeft    int                    `json:"containers_left"`
 	RegistrationsLeft int                    `json:"registrations_left"`
 	LiveJobsKilled    int                    `json:"live_jobs_killed"`
+	RolledOut         int                    `json:"versions_rolled_out"`
+	RolledBack        int                    `json:"versions_rolled_back"`
+	CommitsRefused    int                    `json:"commits_refused"`
 	Latency           map[string]percentiles `json:"latency_ms"`
 
 	lost, pending int
@@ -35,8 +38,8 @@ type percentiles struct {
 	P99 float64 `json:"p99"`
 }
 
-// good reports whether every job ended once, nothing is left and nothing live
-// was killed.
+// good reports whether every job ended once, nothing is left, nothing live was
+// killed and every other promise was kept.
 func (s demoSummary) good() bool {
 	return s.JobsServed+s.JobsCancelled == s.JobsQueued && s.ContainersLeft == 0 &&
 		s.RegistrationsLeft == 0 && s.LiveJobsKilled == 0 && len(s.violations) == 0
@@ -67,6 +70,9 @@ func (d *demo) summary(ctx context.Context) (demoSummary, error) {
 	}
 	for _, name := range w.Left.Registrations {
 		s.left = append(s.left, "registration "+name)
+	}
+	if err := d.judgeRolls(ctx, &s); err != nil {
+		return s, err
 	}
 	samples := map[string][]time.Duration{}
 	jobs, err := d.admin.Jobs(ctx, "", "", 10000)
@@ -145,6 +151,14 @@ func (d *demo) printSummary(s demoSummary) error {
 		strconv.Itoa(s.ContainersLeft), strconv.Itoa(s.RegistrationsLeft), strconv.Itoa(s.LiveJobsKilled))
 	if err := counts.write(d.p.out, d.teller.style); err != nil {
 		return err
+	}
+	if s.CommitsRefused > 0 {
+		fmt.Fprintln(d.p.out)
+		changes := newTable("versions rolled out", "rolled back", "commits refused")
+		changes.row(strconv.Itoa(s.RolledOut), strconv.Itoa(s.RolledBack), strconv.Itoa(s.CommitsRefused))
+		if err := changes.write(d.p.out, d.teller.style); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintln(d.p.out)
 	stages := newTable("stage", "p50 ms", "p99 ms")

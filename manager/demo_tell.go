@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,15 +17,17 @@ import (
 // teller prints the daemon's journal as it grows, with what the day brings in
 // between.
 type teller struct {
-	out   io.Writer
-	quiet bool
-	style style
-	begin time.Time
-	now   time.Time      // of the line printed last
-	last  int64          // of the journal's entries
-	jobs  map[int64]int  // short numbers
-	names map[string]int // short numbers of runners
-	mints int            // JIT configs minted by the daemon
+	out     io.Writer
+	quiet   bool
+	style   style
+	begin   time.Time
+	now     time.Time      // of the line printed last
+	last    int64          // of the journal's entries
+	turned  time.Time      // of the roll-outs' turns, the last one
+	rolling string         // the candidate then
+	jobs    map[int64]int  // short numbers
+	names   map[string]int // short numbers of runners
+	mints   int            // JIT configs minted by the daemon
 }
 
 func newTeller(out io.Writer, quiet bool) *teller {
@@ -63,11 +67,59 @@ func (t *teller) tell(ctx context.Context, admin *daemon.Client) {
 		if e.What == "minted" {
 			t.mints++
 		}
-		if !t.quiet && !(e.What == "delivered" && !strings.Contains(e.Detail, "queued")) {
-			line := fmt.Sprintf("%s   %-12s %-8s %-10s %s", t.at(e.At), e.What, t.job(e.Job), t.runner(e.Runner), clip(t.short(e.Detail), 110))
-			fmt.Fprintln(t.out, strings.TrimRight(line, " "))
-		}
 	}
+	events = append(events, t.turns(ctx, admin)...)
+	if t.quiet {
+		return
+	}
+	slices.SortStableFunc(events, func(a, b daemon.Event) int { return a.At.Compare(b.At) })
+	for _, e := range events {
+		if e.What == "delivered" && !strings.Contains(e.Detail, "queued") {
+			continue
+		}
+		line := fmt.Sprintf("%s   %-12s %-8s %-10s %s", t.at(e.At), e.What, t.job(e.Job), t.runner(e.Runner), clip(t.short(e.Detail), 110))
+		fmt.Fprintln(t.out, strings.TrimRight(line, " "))
+	}
+}
+
+// turns are what the roll-outs have come to since the last time, as entries of
+// the journal: a pool is where a runner is in others.
+func (t *teller) turns(ctx context.Context, admin *daemon.Client) []daemon.Event {
+	list, err := admin.RolloutHistory(ctx, demoPool, 20)
+	if err != nil {
+		return nil
+	}
+	var out []daemon.Event
+	for _, r := range slices.Backward(list) {
+		if !r.At.After(t.turned) {
+			continue
+		}
+		t.turned = r.At
+		stage := r.Stage
+		switch {
+		case r.Step > 0:
+			stage += " " + strconv.Itoa(r.Step)
+		case r.Candidate == "" && t.rolling != "" && t.rolling != r.Stable: // with no spare to replace, it is back at once
+			r.Candidate, stage = t.rolling, "rolled back to "+r.Stable
+			t.rolling = ""
+		default:
+			t.rolling = r.Candidate
+		}
+		about := cmp.Or(r.Candidate, r.Stable)
+		out = append(out, daemon.Event{At: r.At, What: "roll-out", Runner: r.Pool, Detail: about + ": " + stage + ": " + r.Reason})
+	}
+	return out
+}
+
+// refused prints why a commit is not in force.
+func (t *teller) refused(why, inForce string) {
+	if t.quiet {
+		return
+	}
+	for line := range strings.Lines(why) {
+		fmt.Fprintf(t.out, "%s   refused      %s\n", t.at(time.Now()), clip(strings.TrimSpace(line), 130))
+	}
+	fmt.Fprintf(t.out, "%s   in force     %s\n", t.at(time.Now()), inForce)
 }
 
 // at is a time since the demo began. GitHub's times are whole seconds: a line

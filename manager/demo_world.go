@@ -47,7 +47,8 @@ type demo struct {
 	closes []func() error
 	child  *exec.Cmd
 	killed time.Time // when the daemon was started again after its kill
-	baked  string    // the template that the day began with; empty: none
+	silent hub.JobID // the job whose first runner never registers
+	rolls  demoRolls
 }
 
 // demoTiming is how long things take in the demo: a fast machine's times.
@@ -127,20 +128,26 @@ func (d *demo) makeWorld() error {
 	d.apis["builder"] = pve.LabBuilder(w.Proxmox)
 	w.Proxmox.AddStorage(pve.Storage{ID: "local", Type: "dir", Content: []string{"vztmpl"}, Files: []pve.Archive{{Name: demoBase, Size: 140 << 20}}})
 	w.Watch(pve.LabToken)
-	info := proxmox.TemplateInfo{Schema: 1, Family: demoFamily, Version: givenVersion, State: "ready", Runner: "2.335.1", OS: "Ubuntu 24.04"}
+	d.addTemplates(9000, givenVersion, sim.Well)
+	w.GitHub.AddGroup("acme", hub.Group{Name: "proxmox"})
+	w.GitHub.AddInstallation(hub.Installation{Account: "acme", Repositories: []string{"app", "lib", "site"}})
+	return nil
+}
+
+// addTemplates puts a version of the template on every node; its guests suffer
+// from what ails.
+func (d *demo) addTemplates(first int, version string, ails sim.Ailment) {
+	info := proxmox.TemplateInfo{Schema: 1, Family: demoFamily, Version: version, State: "ready", Runner: "2.335.1", OS: "Ubuntu 24.04"}
 	for i, node := range d.nodes {
-		w.Proxmox.AddTemplate(pve.Template{
-			Node: node, VMID: 9000 + i, ResourcePool: pve.LabTemplates, Storage: pve.LabStorage,
-			Rootfs: map[string]string{sim.RootfsVersion: "2.335.1"},
+		d.world.Proxmox.AddTemplate(pve.Template{
+			Node: node, VMID: first + i, ResourcePool: pve.LabTemplates, Storage: pve.LabStorage,
+			Rootfs: map[string]string{sim.RootfsVersion: "2.335.1", sim.RootfsAilment: string(ails)},
 			Config: map[string]string{
 				"hostname": "ubuntu-24-04", "description": info.Describe(), "tags": "dayfly;ready", "features": "nesting=1",
 				"net0": fmt.Sprintf("name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:0%d,ip=dhcp,type=veth", i+1),
 			},
 		})
 	}
-	w.GitHub.AddGroup("acme", hub.Group{Name: "proxmox"})
-	w.GitHub.AddInstallation(hub.Installation{Account: "acme", Repositories: []string{"app", "lib", "site"}})
-	return nil
 }
 
 // serve puts a handler on a loopback socket of its own.

@@ -39,6 +39,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TERM", "xterm")
 			env.Setenv("DAYFLY_SOCKET", filepath.Join(env.WorkDir, "dayfly.sock"))
 			env.Values[serviceKey{}] = new(*service)
+			env.Values[relayKey{}] = new(*relay)
 			env.Values[clusterKey{}] = new(*pve.Cluster)
 			env.Values[askedKey{}] = &asked{more: make(chan struct{}, 1)}
 			return nil
@@ -58,6 +59,7 @@ func scriptCmds() map[string]func(*testscript.TestScript, bool, []string) {
 		"containers": containersAre,
 	}
 	maps.Copy(cmds, serviceCmds)
+	maps.Copy(cmds, gitCmds)
 	return cmds
 }
 

@@ -84,7 +84,11 @@ func (d *Daemon) lookAtPools(ctx context.Context) error {
 func (d *Daemon) refuse(s *state, invalid *pools.Invalid) {
 	s.read, s.refused = invalid.Revision, invalid.Error()
 	d.tellRefused(invalid)
-	d.trouble("pools", invalid.Error(), `mend the pool files ("dayfly validate" checks them); until then the last good ones stay in force`)
+	stays := "there are no pools"
+	if s.inForce.Revision != "" {
+		stays = "revision " + s.inForce.Revision + " stays in force"
+	}
+	d.trouble("pools", invalid.Error(), `push a revision that is right ("dayfly validate" checks pool files); until then `+stays)
 }
 
 // adopt puts a new revision of the pools in force.

@@ -192,12 +192,12 @@ func TestInvalidRevisionIsRefusedAndShown(t *testing.T) {
 		p.setPools(one(2, "colour = 7"))
 		time.Sleep(2 * time.Minute)
 		s := p.status()
-		if s.Revision != good || !strings.Contains(s.Refused, "colour") {
+		if s.Revision != good || !strings.Contains(s.Refused, "pools.hcl:") || !strings.Contains(s.Refused, "colour") {
 			p.t.Errorf("revision %q refused %q, want %q in force and the refusal to name colour", s.Revision, s.Refused, good)
 		}
 		tr, ok := p.troubled("colour")
-		if !ok || tr.Hint == "" {
-			p.t.Errorf("nobody is told what to do: %+v", s.Troubles)
+		if !ok || !strings.Contains(tr.Hint, "revision "+good+" stays in force") {
+			p.t.Errorf("nobody is told what to do, and what stays in force: %+v", s.Troubles)
 		}
 		id := p.job("acme/app", 10*time.Second)
 		p.served(2 * time.Minute)
