@@ -210,7 +210,7 @@ func (d *Daemon) job(r *http.Request) (JobDetail, error) {
 	out := JobDetail{JobStatus: jobStatus(j), Timeline: []Event{}}
 	out.Explanation, err = ask(r.Context(), d, func(s *state) string {
 		if j.Status == fleet.Completed {
-			return "it is over: " + j.Conclusion
+			return s.fate(j)
 		}
 		return fleet.Explain(s.desired, d.observed(), time.Now(), id)
 	})

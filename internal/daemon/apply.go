@@ -193,6 +193,7 @@ func (d *Daemon) jobSeen(s *state, j fleet.Job) {
 		d.took(j, now)
 	case fleet.Completed:
 		d.took(j, now)
+		d.lost(r, j, now)
 		if r.Ended.IsZero() {
 			d.ended(r, now)
 		}

@@ -220,12 +220,18 @@ func (d *Daemon) pass(ctx context.Context) time.Time {
 	d.watch(ctx)
 	d.askOrigins(ctx, now)
 	d.tellJobs()
+	next = soonest(next, d.rerun(ctx, now))
 	d.pace(s)
 	d.paceHalves(s)
-	if next.IsZero() || !wake.IsZero() && wake.Before(next) {
-		return wake
+	return soonest(next, wake)
+}
+
+// soonest returns the earlier of two times, of which the zero time is none.
+func soonest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
 	}
-	return next
+	return a
 }
 
 // inbox carries facts to the loop.

@@ -125,6 +125,9 @@ func (d *Daemon) checkGitHub(ctx context.Context, c checkup, began time.Time) er
 			problems = append(problems, d.cfg.GitHub.CheckGroup(ctx, p.Scope, p.Group)...)
 		}
 	}
+	for _, scope := range rerunScopes(c.pools) {
+		problems = append(problems, d.cfg.GitHub.CheckRerun(ctx, scope)...)
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -145,6 +148,17 @@ func (d *Daemon) checkGitHub(ctx context.Context, c checkup, began time.Time) er
 	}
 	d.inbox.post(func(s *state) { d.checked(s, githubCheck, began, found) })
 	return errors.Join(errs...)
+}
+
+// rerunScopes are the scopes of pools whose lost jobs are run again.
+func rerunScopes(pools []fleet.Pool) []fleet.Scope {
+	var scopes []fleet.Scope
+	for _, p := range pools {
+		if p.Reruns > 0 && !slices.Contains(scopes, p.Scope) {
+			scopes = append(scopes, p.Scope)
+		}
+	}
+	return scopes
 }
 
 // checked replaces the troubles of a side's last check by those of this one.

@@ -11,6 +11,7 @@ import (
 // node is what is known of a Proxmox node.
 type node struct {
 	up        bool      // the cluster sees it
+	down      time.Time // since when it does not
 	failures  int       // listings in a row that failed
 	missing   int       // lists of nodes in a row without it
 	listed    time.Time // when the listing in force began; zero: never
@@ -81,10 +82,20 @@ func (d *Daemon) nodeSeen(s *state, n fleet.Node) {
 		s.nodes[n.Name] = have
 	}
 	have.missing = 0
-	have.up, have.total, have.used = n.Online, n.Total, n.Used
-	if !n.Online {
+	have.total, have.used = n.Total, n.Used
+	if n.Online {
+		have.up, have.down = true, time.Time{}
+	} else {
+		have.falls()
 		have.blind = false // it may come back with a newer Proxmox
 		d.nodeLost(s, n.Name)
+	}
+}
+
+// falls notes that the cluster does not see the node.
+func (n *node) falls() {
+	if n.up = false; n.down.IsZero() {
+		n.down = time.Now()
 	}
 }
 
@@ -92,7 +103,7 @@ func (d *Daemon) nodeSeen(s *state, n fleet.Node) {
 // is sure, what was on it is gone for us: nobody can reach it through the
 // cluster, and its places must not be taken for ever.
 func (d *Daemon) nodeMissing(s *state, name string, n *node) {
-	n.up = false
+	n.falls()
 	d.nodeLost(s, name)
 	if n.missing++; n.missing < lostAfter {
 		return

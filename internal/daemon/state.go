@@ -20,23 +20,25 @@ type state struct {
 	refused string    // why a newer revision of the pools is not in force
 	adopted time.Time // when the pools in force came into force
 
-	runners  map[string]*runner // by name; changed by add and drop only
-	ordered  []*runner          // the same, sorted; nil: to be made anew
-	laid     []fleet.Runner     // what observed laid out last
-	nodes    map[string]*node
-	evidence map[fleet.Scope]fleet.Evidence
-	cooling  map[fleet.VMID]time.Time // when a VMID was last in use
-	cursor   fleet.VMID               // the VMID taken last
-	asked    map[run]asked            // of where jobs come from
-	refusals map[run]bool             // told beside their commits
-	told     map[string]error         // what became of each kind of report
-	holds    map[subject]hold
-	rollouts []fleet.Rollout
-	versions map[string]runnerVersion // of actions/runner, in templates
-	born     map[string]birth         // of templates, by node and VMID
-	troubles map[string]trouble
-	checked  time.Time // when the last health check began
-	findings int       // health checks in a row after which something is not granted
+	runners   map[string]*runner // by name; changed by add and drop only
+	ordered   []*runner          // the same, sorted; nil: to be made anew
+	laid      []fleet.Runner     // what observed laid out last
+	nodes     map[string]*node
+	evidence  map[fleet.Scope]fleet.Evidence
+	cooling   map[fleet.VMID]time.Time // when a VMID was last in use
+	cursor    fleet.VMID               // the VMID taken last
+	asked     map[run]asked            // of where jobs come from
+	refusals  map[run]bool             // told beside their commits
+	told      map[string]error         // what became of each kind of report
+	holds     map[subject]hold
+	rollouts  []fleet.Rollout
+	versions  map[string]runnerVersion // of actions/runner, in templates
+	born      map[string]birth         // of templates, by node and VMID
+	losses    []fleet.Loss             // jobs that infrastructure lost, the oldest first
+	rerunning bool                     // a run with lost jobs is being looked after
+	troubles  map[string]trouble
+	checked   time.Time // when the last health check began
+	findings  int       // health checks in a row after which something is not granted
 }
 
 // runner is a fleet.Runner and what the daemon needs to keep it up to date.

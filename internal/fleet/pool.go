@@ -101,6 +101,7 @@ type Pool struct {
 	Network  Network
 	Timeouts Timeouts
 	Retry    Retry
+	Reruns   int // of jobs that infrastructure lost, for each workflow run
 }
 
 // Serves reports whether a job of repo that asks for labels may run on the

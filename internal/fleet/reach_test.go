@@ -30,7 +30,7 @@ func TestRandomWorldsReachEveryRule(t *testing.T) {
 			}
 		}
 	}
-	for seed := uint64(0); len(missing) > 0 && seed < 50000; seed++ {
+	for seed := uint64(0); len(missing) > 0 && seed < 200000; seed++ {
 		r := rand.New(rand.NewPCG(seed, 1))
 		d := dice(func(_ string, n int) int { return r.IntN(n) })
 		want, have := d.desired(), d.observed()

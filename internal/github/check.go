@@ -200,6 +200,8 @@ func (n need) words() string {
 		return "statuses: write"
 	case writeChecks:
 		return "checks: write"
+	case writeJobs:
+		return "actions: write"
 	default:
 		return "actions: read"
 	}
@@ -217,9 +219,24 @@ func (n need) granted(p *github.InstallationPermissions) bool {
 		return p.GetStatuses() == "write"
 	case writeChecks:
 		return p.GetChecks() == "write"
+	case writeJobs:
+		return p.GetActions() == "write"
 	default:
 		return p.GetActions() == "read" || p.GetActions() == "write"
 	}
+}
+
+// CheckRerun asks whether the App may run the jobs of scope's repositories
+// again.
+func (c *Client) CheckRerun(ctx context.Context, scope fleet.Scope) []Problem {
+	found, err := c.findInstallation(ctx, scope)
+	if err != nil || writeJobs.granted(found.Permissions) {
+		return nil // Check tells of an installation that is not there
+	}
+	return []Problem{{
+		Scope: scope, What: "the App's installation lacks the permission " + writeJobs.words() + ": lost jobs are not run again",
+		Fix: "grant it in the App's settings, then accept it at " + found.GetHTMLURL() + ", or remove lost_jobs from the pool",
+	}}
 }
 
 // CheckGroup asks whether the jobs of an organisation's repositories can reach

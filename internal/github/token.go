@@ -24,6 +24,7 @@ const (
 	readContents              // the files of a repository
 	writeStatuses             // statuses of a repository's commits
 	writeChecks               // check runs of a repository's commits
+	writeJobs                 // run a repository's jobs again
 )
 
 // runners is what the runners of scope need.
@@ -49,6 +50,8 @@ func (n need) permissions() *github.InstallationPermissions {
 		p.Statuses = github.String("write")
 	case writeChecks:
 		p.Checks = github.String("write")
+	case writeJobs:
+		p.Actions = github.String("write")
 	}
 	return p
 }

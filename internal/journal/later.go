@@ -30,6 +30,11 @@ func (l Later) Forget(name string, at time.Time, events ...Event) {
 	l.write("forget runner "+name, forgetting(name, at, events))
 }
 
+// Note records events of no runner.
+func (l Later) Note(events ...Event) {
+	l.write("note events", func(t *tx) error { return t.note(events...) })
+}
+
 // End is Journal.End.
 func (l Later) End(id int64, r fleet.Runner, outcome string, events ...Event) {
 	l.write(fmt.Sprintf("end intent %d", id), ending(id, r, outcome, events))

@@ -130,8 +130,9 @@ pool "linux-x64" {
     warm   = "2h"
   }
   retry {
-    attempts = 3
-    backoff  = "5s..2m"
+    attempts  = 3
+    backoff   = "5s..2m"
+    lost_jobs = 2
   }
 }
 
@@ -173,7 +174,7 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 			Network: fleet.Network{Bridge: "vmbr0", VLAN: 240},
 			Timeouts: fleet.Timeouts{Clone: 10 * time.Minute, Launch: 45 * time.Second,
 				Register: 90 * time.Second, Idle: 2 * time.Minute, Job: 90 * time.Minute, Warm: 2 * time.Hour},
-			Retry: fleet.Retry{Min: 5 * time.Second, Max: 2 * time.Minute, Attempts: 3},
+			Retry: fleet.Retry{Min: 5 * time.Second, Max: 2 * time.Minute, Attempts: 3}, Reruns: 2,
 		}, {
 			Name: "least", Scope: "acme/app", Labels: []string{"release"},
 			Reserve:  fleet.Room{StorageMiB: 2 << 10},

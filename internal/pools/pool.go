@@ -68,6 +68,7 @@ func (r *reader) build(p *pool, templates map[string]template) fleet.Pool {
 	out.Scope, out.Group = r.github(b.GitHub)
 	out.Access = r.access(b.Access, out.Scope)
 	r.scale(b.Scale, &out)
+	out.Reruns = r.count(b.Retry.LostJobs, 0, 10)
 	out.Retry.Attempts = r.count(b.Retry.Attempts, 1, 1000)
 	out.Retry.Min, out.Retry.Max = r.backoff(b.Retry.Backoff, time.Second, time.Hour)
 	return out

@@ -135,6 +135,7 @@ type timeoutsBlock struct {
 type retryBlock struct {
 	Attempts *hcl.Attribute `hcl:"attempts,optional" type:"number, 1 to 1000" default:"5" example:"5" doc:"Failures in a row after which the pool counts as degraded."`
 	Backoff  *hcl.Attribute `hcl:"backoff,optional" type:"two durations, 1s to 1h" default:"\"2s..60s\"" example:"\"2s..60s\"" doc:"Time before a new attempt, from the first to the last; it doubles in between."`
+	LostJobs *hcl.Attribute `hcl:"lost_jobs,optional" type:"number, 0 to 10" default:"0" example:"1" doc:"How often, for each workflow run, GitHub is asked to run jobs again that infrastructure lost: their container or node died, and GitHub gave them up more than two minutes later. Failed and cancelled jobs never are. A job that stops its own container looks lost. Needs the App's permission actions: write."`
 }
 
 // later names what the language is meant to have and this release cannot

@@ -120,9 +120,9 @@ func (r *Recorder) check(t testing.TB, answers bool) {
 	}
 }
 
-// beyond are calls that the subset of the description leaves out: statuses and
-// check runs of commits. The simulated GitHub holds them to what the docs say.
-var beyond = regexp.MustCompile(`^/repos/[^/]+/[^/]+/(statuses/[^/]+|check-runs)$`)
+// beyond are calls that the subset of the description leaves out: jobs that are
+// run again, and statuses and check runs of commits. The simulated GitHub holds them to what the docs say.
+var beyond = regexp.MustCompile(`^/repos/[^/]+/[^/]+/(statuses/[^/]+|check-runs|actions/jobs/[0-9]+/rerun|actions/runs/[0-9]+/rerun-failed-jobs)$`)
 
 func (x exchange) check(doc *openapi3.T, answers bool) error {
 	if x.req.Method == http.MethodPost && beyond.MatchString(x.req.URL.Path) {

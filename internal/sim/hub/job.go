@@ -229,14 +229,20 @@ func (h *Hub) Rerun(id JobID) JobID {
 	if old == nil || old.status != StatusCompleted {
 		return 0
 	}
+	id = h.again(old, old.attempt+1)
+	h.dispatch()
+	return id
+}
+
+// again queues an attempt of a completed job.
+func (h *Hub) again(old *job, attempt int) JobID {
 	j := h.newJob(old.run, NewJob{
 		Labels: old.labels, Group: old.group, Name: old.name, Duration: old.duration, Conclusion: old.plan, Steps: old.work,
 	})
-	j.attempt = old.attempt + 1
+	j.attempt = attempt
 	old.run.attempt = max(old.run.attempt, j.attempt)
 	h.enqueue(j)
 	h.sendJob(old, string(StatusCompleted))
-	h.dispatch()
 	return j.id
 }
 

@@ -81,6 +81,8 @@ func endpoints() []endpoint {
 		{method: get, path: runs, auth: byToken, needs: "actions=read", do: (*Hub).listRuns},
 		{method: get, path: runs + "/{run_id}", auth: byToken, needs: "actions=read", do: (*Hub).showRun},
 		{method: get, path: runs + "/{run_id}/jobs", auth: byToken, needs: "actions=read", do: (*Hub).listRunJobs},
+		{method: post, path: runs + "/{run_id}/rerun-failed-jobs", auth: byToken, needs: "actions=write", points: 5, do: (*Hub).rerunFailed},
+		{method: post, path: "/repos/{owner}/{repo}/actions/jobs/{job_id}/rerun", auth: byToken, needs: "actions=write", points: 5, do: (*Hub).rerunJob},
 		{method: get, path: "/repos/{owner}/{repo}/actions/jobs/{job_id}", auth: byToken, needs: "actions=read", do: (*Hub).showJob},
 
 		{method: get, path: "/orgs/{org}/actions/runner-groups", auth: byToken, needs: orgRead, do: (*Hub).listGroups},
