@@ -9,6 +9,7 @@ import (
 
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
+	"github.com/dayfly-ci/dayfly/test/lxc/node"
 )
 
 // A clone may be on another kind of storage than its template was baked on:
@@ -26,10 +27,9 @@ func TestDockerOnEveryFileSystem(t *testing.T) {
 			mount(t, c.kind, filepath.Join("/mnt", storage))
 			w.Proxmox.AddStorage(pve.Storage{ID: storage, Type: "zfspool"})
 			template := 9200 + i
-			_, sum := tarball(t)
-			w.makeTemplate(t, template, "local:vztmpl/baked-"+key(sum)+".tar", storage)
+			w.makeTemplate(t, template, storage)
 			w.Proxmox.SetOption(template, "features", c.features)
-			t.Cleanup(func() { (&guest{TB: t, w: w, vmid: template}).destroy() })
+			t.Cleanup(func() { w.guest(t, &node.Guest{W: w.World, VMID: template}).destroy() })
 			g := w.clone(t, template)
 			j, log := g.runs("docker info --format 'driver {{.Driver}}'\n" + dockerStep)
 			g.ended()

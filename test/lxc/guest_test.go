@@ -7,6 +7,7 @@ import (
 
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
 	"github.com/dayfly-ci/dayfly/internal/sim/lab"
+	"github.com/dayfly-ci/dayfly/test/lxc/node"
 )
 
 const dockerStep = `mkdir -p image && cp /bin/busybox image/
@@ -16,12 +17,12 @@ docker run --rm --network none local/busybox /busybox echo hello from docker`
 // A smoke boot says that all is well in the only way it has: by an address.
 func TestSmokeBootTellsItsResult(t *testing.T) {
 	w := inLab(t)
-	for github, want := range map[string]string{"http://" + w.broker + "/": "127.83.77.0/32", "http://" + lab.Gateway + ":1/": "127.83.77.8/32"} {
+	for github, want := range map[string]string{"http://" + w.Broker + "/": "127.83.77.0/32", "http://" + lab.Gateway + ":1/": "127.83.77.8/32"} {
 		g := w.clone(t, w.template(t))
 		g.set(map[string]string{"env": "DAYFLY_SMOKE=" + github})
 		g.start()
 		g.until("its checks end with "+want, func() bool {
-			data, err := g.w.call(http.MethodGet, g.w.lxc(g.vmid, "/interfaces"), nil)
+			data, err := g.w.Call(http.MethodGet, node.LXC(g.vmid, "/interfaces"), nil)
 			return err == nil && strings.Contains(string(data), want)
 		})
 	}

@@ -14,14 +14,15 @@ import (
 
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
 	"github.com/dayfly-ci/dayfly/internal/sim/lab"
+	"github.com/dayfly-ci/dayfly/test/lxc/node"
 )
 
 // busybox is a container with nothing but busybox, for others to attack.
 func (w *world) busybox(t testing.TB, net0 string) *guest {
 	t.Helper()
-	g := &guest{TB: t, w: w, vmid: int(w.vmids.Add(1))}
-	g.name = fmt.Sprintf("b-%d", g.vmid)
-	err := w.task(http.MethodPost, "/nodes/"+lab.Host+"/lxc", map[string]string{
+	vmid := w.NextVMID()
+	g := w.guest(t, &node.Guest{W: w.World, VMID: vmid, Name: fmt.Sprintf("b-%d", vmid)})
+	err := w.Task(http.MethodPost, "/nodes/"+lab.Host+"/lxc", map[string]string{
 		"vmid": fmt.Sprint(g.vmid), "ostemplate": "local:vztmpl/busybox_amd64.tar", "hostname": g.name, "rootfs": "local-zfs:1",
 		"unprivileged": "1", "memory": "128", "net0": net0,
 	})
@@ -56,10 +57,10 @@ func listen(t testing.TB, address string) {
 // anywhere but private networks, of which GitHub's place here is an exception.
 func (g *guest) shield(address string) {
 	g.Helper()
-	_, port, _ := net.SplitHostPort(g.w.broker)
+	_, port, _ := net.SplitHostPort(g.w.Broker)
 	g.set(map[string]string{"net0": "name=eth0,bridge=" + lab.Bridge + ",ip=" + address + "/24,gw=" + lab.Gateway + ",firewall=1"})
 	firewall := func(method, rest string, params map[string]string) {
-		if _, err := g.w.call(method, g.w.lxc(g.vmid, "/firewall"+rest), params); err != nil {
+		if _, err := g.w.Call(method, node.LXC(g.vmid, "/firewall"+rest), params); err != nil {
 			g.Fatal(err)
 		}
 	}
@@ -118,7 +119,7 @@ func TestHostileJobReachesGitHubAndNothingElse(t *testing.T) {
 	_ = c.Close()
 	g := w.clone(t, w.template(t))
 	g.shield("10.77.0.10")
-	_, port, _ := net.SplitHostPort(w.broker)
+	_, port, _ := net.SplitHostPort(w.Broker)
 	script := strings.NewReplacer("GATEWAY", lab.Gateway, "BROKER", port, "MANAGEMENT", lab.ManagementAddress, "VICTIM", victimAddress).Replace(attempts)
 	j, log := g.runs(script)
 	if j.Conclusion != hub.Success {
@@ -160,7 +161,7 @@ func TestForgedHardwareAddressIsMute(t *testing.T) {
 
 // dial is a command that connects to GitHub's place.
 func (g *guest) dial() string {
-	host, port, _ := net.SplitHostPort(g.w.broker)
+	host, port, _ := net.SplitHostPort(g.w.Broker)
 	return fmt.Sprintf("timeout 3 bash -c 'exec 3<>/dev/tcp/%s/%s'", host, port)
 }
 
@@ -255,14 +256,14 @@ func TestJobThatTakesAllMemoryFailsAndIsReported(t *testing.T) {
 func TestFullDiskIsBoundedAndLeavesEvidence(t *testing.T) {
 	w := inLab(t)
 	g := w.clone(t, w.template(t))
-	if out, err := exec.Command("btrfs", "qgroup", "limit", "2560M", g.path("")).CombinedOutput(); err != nil {
+	if out, err := exec.Command("btrfs", "qgroup", "limit", "2560M", g.Path("")).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	j, log := g.runs(`dd if=/dev/zero of=fill bs=1M count=20000 || true
 sync; echo more >more || true
 df -k . | tail -1`)
 	g.ended()
-	size, err := os.Stat(g.path("opt/actions-runner/_work/app/app/fill"))
+	size, err := os.Stat(g.Path("opt/actions-runner/_work/app/app/fill"))
 	if err != nil || size.Size() > 3<<30 {
 		t.Errorf("the disk of 2.5 GiB took %d bytes, %v", size.Size(), err)
 	}
