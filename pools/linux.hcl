@@ -34,6 +34,8 @@ pool "linux-large" {
     cores  = 16
     memory = "64GiB"
     swap   = "0"
+
+    cpu_units = 50 # give way to the small runners where processors are short
   }
 
   timeouts {

@@ -11,7 +11,7 @@ import (
 
 // sized is the pool of onePool with a size and spares.
 func sized(cores string, n string) string {
-	text := one(4, "size {\n cores = "+cores+"\n memory = \"2GiB\"\n }\n network {\n bridge = \"vmbr0\"\n }\n")
+	text := one(4, "size {\n cores = "+cores+"\n memory = \"2GiB\"\n cpu_units = 50\n }\n network {\n bridge = \"vmbr0\"\n }\n")
 	return strings.Replace(text, "scale { max = 4 }", "scale {\n max = 4\n spare = "+n+"\n }", 1)
 }
 
@@ -20,7 +20,7 @@ func TestSparesThatWereChangedByHandAreReplaced(t *testing.T) {
 		p.until(time.Minute, "a spare", func() bool { return len(p.containers()) == 1 })
 		time.Sleep(time.Minute)
 		first := p.containers()
-		for _, change := range [][2]string{{"cores", "8"}, {"memory", "512"}, {"net0", "name=eth0,bridge=vmbr0,tag=99,type=veth"}, {"tags", "mine"}} {
+		for _, change := range [][2]string{{"cores", "8"}, {"cpuunits", "9"}, {"memory", "512"}, {"net0", "name=eth0,bridge=vmbr0,tag=99,type=veth"}, {"tags", "mine"}} {
 			old := p.containers()
 			p.w.Proxmox.SetOption(old[0], change[0], change[1])
 			p.until(20*time.Minute, "another spare after "+change[0], func() bool {

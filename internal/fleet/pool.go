@@ -47,6 +47,7 @@ type Size struct {
 	Cores     int
 	MemoryMiB int
 	SwapMiB   int // -1 is none at all
+	CPUUnits  int // weight where guests compete for processors
 }
 
 // Room is what a node has or must keep. Zero fields are none, or not known.

@@ -111,6 +111,8 @@ pool "linux-x64" {
     cores  = local.big.cores
     memory = local.big.memory
     swap   = "0"
+
+    cpu_units = 50
   }
   access {
     repos     = ["acme/*"]
@@ -169,7 +171,7 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 				{Days: [7]bool{true, true, true, true, true, true, true}, For: 24 * time.Hour, Zone: time.UTC, Warm: 4},
 			},
 			Spare: 2, Warm: 3, Max: 12, Nodes: []string{"pve1", "pve2"}, PerNode: 8, Drained: true,
-			Size:    fleet.Size{Cores: 8, MemoryMiB: 16 << 10, SwapMiB: -1},
+			Size:    fleet.Size{Cores: 8, MemoryMiB: 16 << 10, SwapMiB: -1, CPUUnits: 50},
 			Access:  fleet.Access{Repos: []string{"acme/*"}, Workflows: []string{"ci.yml@main"}, Events: []string{"push"}, Public: true},
 			Network: fleet.Network{Bridge: "vmbr0", VLAN: 240},
 			Timeouts: fleet.Timeouts{Clone: 10 * time.Minute, Launch: 45 * time.Second,

@@ -127,6 +127,9 @@ func (c *Client) poolNeeds(pools []fleet.Pool) []need {
 		if p.Size.Cores > 0 {
 			needs = append(needs, need{runners, "VM.Config.CPU", runnersRole, fmt.Sprintf(why, "cores"), false})
 		}
+		if p.Size.CPUUnits > 0 {
+			needs = append(needs, need{runners, "VM.Config.CPU", runnersRole, fmt.Sprintf(why, "CPU units"), false})
+		}
 		if p.Size.MemoryMiB > 0 || p.Size.SwapMiB != 0 {
 			needs = append(needs, need{runners, "VM.Config.Memory", runnersRole, fmt.Sprintf(why, "memory"), false})
 		}

@@ -23,7 +23,7 @@ func live(w *world) {
 		w.Fatalf("nodes: %v (-want +got):\n%s", err, diff)
 	}
 	s := spec(20001)
-	s.Pool.Size = fleet.Size{Cores: 4, MemoryMiB: 8192, SwapMiB: -1}
+	s.Pool.Size = fleet.Size{Cores: 4, MemoryMiB: 8192, SwapMiB: -1, CPUUnits: 200}
 	s.Pool.Network = fleet.Network{Bridge: "vmbr0", VLAN: 30, Firewall: true}
 	if err := w.client.Clone(ctx, s); err != nil {
 		w.Fatal(err)
@@ -37,7 +37,7 @@ func live(w *world) {
 	set := w.real(20001).Config
 	mac := parseNet(set["net0"])["hwaddr"]
 	for key, want := range map[string]string{
-		"cores": "4", "memory": "8192", "swap": "0", "hostname": s.Name, "tags": "dayfly;dayfly-pool-web",
+		"cores": "4", "memory": "8192", "swap": "0", "cpuunits": "200", "hostname": s.Name, "tags": "dayfly;dayfly-pool-web",
 		"net0": "name=eth0,bridge=vmbr0,firewall=1,hwaddr=" + mac + ",ip=dhcp,tag=30,type=veth",
 	} {
 		if set[key] != want {

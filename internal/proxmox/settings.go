@@ -70,6 +70,9 @@ func (w wanted) changes(s settings) map[string]any {
 	if w.size.Cores > 0 {
 		number("cores", w.size.Cores)
 	}
+	if w.size.CPUUnits > 0 {
+		number("cpuunits", w.size.CPUUnits)
+	}
 	if w.size.MemoryMiB > 0 {
 		number("memory", w.size.MemoryMiB)
 	}

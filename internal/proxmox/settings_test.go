@@ -53,6 +53,8 @@ func TestOnlyWhatDiffersIsChanged(t *testing.T) {
 		"nothing":        {template, wanted{description: "d"}, map[string]any{}},
 		"same size":      {template, wanted{description: "d", size: fleet.Size{Cores: 2, MemoryMiB: 1024, SwapMiB: 512}}, map[string]any{}},
 		"size":           {template, wanted{description: "d", size: fleet.Size{Cores: 4, MemoryMiB: 2048, SwapMiB: -1}}, map[string]any{"cores": 4, "memory": 2048, "swap": 0}},
+		"unset weight":   {template, wanted{description: "d", size: fleet.Size{CPUUnits: 200}}, map[string]any{"cpuunits": 200}},
+		"same weight":    {`{"cpuunits":"200"}`, wanted{size: fleet.Size{CPUUnits: 200}}, map[string]any{}},
 		"no swap yet":    {`{"swap":0}`, wanted{size: fleet.Size{SwapMiB: -1}}, map[string]any{}},
 		"unset cores":    {`{}`, wanted{size: fleet.Size{Cores: 1}}, map[string]any{"cores": 1}},
 		"same network":   {template, wanted{description: "d", network: fleet.Network{Bridge: "vmbr0", VLAN: 20, Firewall: true}}, map[string]any{}},
