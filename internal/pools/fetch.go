@@ -219,7 +219,11 @@ func (c GitConfig) read(store storer.EncodedObjectStorer, commit rawCommit) (Set
 	if err != nil {
 		return Set{}, fmt.Errorf("read tree of commit %s: %w", commit.id, err)
 	}
-	return readTree(store, root, commit.id.String(), c.Path)
+	set, err := readTree(store, root, commit.id.String(), c.Path)
+	if errors.Is(err, errHuge) {
+		return Set{}, refused(commit.id.String(), "Repository too large", "The commit is refused unread: %s.", oneLine(err))
+	}
+	return set, err
 }
 
 // kindOfGit gives an error of a conversation one of fleet's kinds, and a hint.

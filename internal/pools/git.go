@@ -101,6 +101,7 @@ func (r *repository) At(ctx context.Context, revision string) (Set, error) {
 		if err != nil {
 			return Set{}, err
 		}
+		p.store = modest{p.store, r.config.MaxBytes}
 		commit, err := readCommit(p.store, p.tip)
 		if err != nil {
 			return Set{}, err
@@ -154,6 +155,7 @@ func (r *repository) load(ctx context.Context, known Known) (Set, error) {
 	if err != nil {
 		return Set{}, err
 	}
+	p.store = modest{p.store, r.config.MaxBytes}
 	commit, err := readCommit(p.store, p.tip)
 	if err != nil {
 		return Set{}, err

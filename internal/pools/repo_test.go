@@ -1,8 +1,10 @@
 package pools
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +68,27 @@ func (r *testRepo) blob(text string) plumbing.Hash {
 func (r *testRepo) tree(entries ...object.TreeEntry) plumbing.Hash {
 	r.Helper()
 	return r.store((&object.Tree{Entries: entries}).Encode)
+}
+
+// rawTree makes a tree of entries whose names git itself might refuse, and
+// which go-git's encoder does.
+func (r *testRepo) rawTree(entries []object.TreeEntry) plumbing.Hash {
+	r.Helper()
+	slices.SortFunc(entries, func(a, b object.TreeEntry) int { return strings.Compare(a.Name, b.Name) })
+	return r.store(func(o plumbing.EncodedObject) error {
+		o.SetType(plumbing.TreeObject)
+		w, err := o.Writer()
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		for _, e := range entries {
+			if _, err := fmt.Fprintf(w, "%o %s\x00%s", e.Mode, e.Name, e.Hash[:]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // files makes a tree of files, by path.

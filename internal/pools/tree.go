@@ -58,7 +58,7 @@ func (p *picker) tree(store storer.EncodedObjectStorer, t *object.Tree, above st
 		case e.Mode == filemode.Dir:
 			sub, err := object.GetTree(store, e.Hash)
 			if err != nil {
-				return fmt.Errorf("read directory %q: %w: %w", name, err, fleet.ErrUnavailable)
+				return unread("directory", name, err)
 			}
 			if err := p.tree(store, sub, name, levels-1); err != nil {
 				return err
@@ -77,11 +77,20 @@ func (p *picker) tree(store storer.EncodedObjectStorer, t *object.Tree, above st
 	return nil
 }
 
+// unread is why an object is not read. What is too large stays so; what is
+// missing or broken may be there the next time.
+func unread(what, name string, err error) error {
+	if errors.Is(err, errHuge) {
+		return fmt.Errorf("%s %q: %w", what, name, err)
+	}
+	return fmt.Errorf("read %s %q: %w: %w", what, name, err, fleet.ErrUnavailable)
+}
+
 // blob reads one file, and no more of it than guard needs to refuse it.
 func (p *picker) blob(store storer.EncodedObjectStorer, name string, hash plumbing.Hash) error {
 	blob, err := object.GetBlob(store, hash)
 	if err != nil {
-		return fmt.Errorf("read file %q: %w: %w", name, err, fleet.ErrUnavailable)
+		return unread("file", name, err)
 	}
 	r, err := blob.Reader()
 	if err != nil {
