@@ -137,7 +137,7 @@ func (d *demo) makeWorld() error {
 // addTemplates puts a version of the template on every node; its guests suffer
 // from what ails.
 func (d *demo) addTemplates(first int, version string, ails sim.Ailment) {
-	info := proxmox.TemplateInfo{Schema: 1, Family: demoFamily, Version: version, State: "ready", Runner: "2.335.1", OS: "Ubuntu 24.04"}
+	info := proxmox.TemplateInfo{Schema: 1, Family: demoFamily, Version: version, State: "ready", Runner: "2.335.1", OS: "Ubuntu 24.04", Contract: fmt.Sprint(proxmox.GuestContract)}
 	for i, node := range d.nodes {
 		d.world.Proxmox.AddTemplate(pve.Template{
 			Node: node, VMID: first + i, ResourcePool: pve.LabTemplates, Storage: pve.LabStorage,

@@ -104,13 +104,17 @@ type blame int
 const (
 	nobody blame = iota
 	thePool
-	theNode // for this pool
+	theNode     // for this pool
+	theTemplate // for this pool: its containers are no good
 )
 
 // holds is what a failed action holds back.
 func (out outcome) holds(k fleet.Kind, r fleet.Runner) subject {
-	if out.hold == theNode {
+	switch out.hold {
+	case theNode:
 		return subject{kind: k, pool: r.Pool, node: r.Node}
+	case theTemplate:
+		return subject{kind: k, pool: r.Pool, ref: r.Template}
 	}
 	return subject{kind: k, pool: r.Pool, scope: r.Scope}
 }
@@ -196,7 +200,7 @@ func (d *Daemon) finish(a fleet.Action, intent int64, out outcome) {
 		if out.apply != nil {
 			out.apply(r)
 		}
-		if out.hold == theNode && own(out.err) {
+		if out.hold == theTemplate || out.hold == theNode && own(out.err) {
 			d.faulted(r, fmt.Sprintf("%s failed: %v", a.Kind, out.err))
 		}
 		switch {

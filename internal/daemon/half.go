@@ -109,7 +109,10 @@ func (d *Daemon) reportHalf(ctx context.Context, c *host.Client, err error) {
 		return
 	}
 	hint := `see "systemctl status dayfly-host" on its node; until it answers, JIT configs there go by env, and ends of containers are looked for`
-	if errors.Is(err, host.ErrContract) {
+	switch {
+	case errors.Is(err, host.ErrPeer):
+		hint = `there, host.user must be the user that this daemon runs as, and keys those that "dayfly host keys" made for both; until then JIT configs go by env`
+	case errors.Is(err, host.ErrContract):
 		hint = `install the same release of dayfly on its node and run "systemctl restart dayfly-host" there; until then JIT configs go by env`
 	}
 	d.inbox.post(func(*state) { d.trouble(halfAway+c.Where(), err.Error(), hint) })

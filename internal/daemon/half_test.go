@@ -127,6 +127,10 @@ func TestRootHalfThatIsAwayIsSaidAndCostsNothingElse(t *testing.T) {
 		id := p.job("acme/app", 10*time.Second)
 		p.served(5 * time.Minute)
 		p.succeeded(id)
+		time.Sleep(time.Minute)
+		if tr, ok := p.troubled("root half"); !ok || !strings.Contains(tr.Hint, "systemctl status dayfly-host") {
+			p.t.Errorf("a minute later: %+v", tr)
+		}
 		p.w.SetHalf("pve", true)
 		p.until(time.Minute, "it is well again", func() bool {
 			_, ok := p.troubled("root half")

@@ -89,6 +89,10 @@ func (d *Daemon) launchByHost(ctx context.Context, c *host.Client, r fleet.Runne
 	go func() { up <- d.bringUp(ctx, r) }()
 	m := d.mint(ctx, r, pool)
 	begun := <-up
+	doubt := errors.Is(begun, fleet.ErrUnknownOutcome)
+	if doubt {
+		begun = nil // the root half sees whether it runs
+	}
 	runs := func(r *runner) {
 		if begun == nil {
 			r.Container = fleet.Running
@@ -103,41 +107,43 @@ func (d *Daemon) launchByHost(ctx context.Context, c *host.Client, r fleet.Runne
 	}
 	events := []journal.Event{m.event(r)}
 	r.RegistrationID = m.reg.ID
-	if err := d.hand(ctx, c, r, m, begun); err != nil {
+	said, err := d.hand(ctx, c, r, m, begun)
+	if err != nil {
 		give := func(r *runner) { m.done(r); runs(r); spent("launch failed")(r) }
-		return outcome{err: err, events: events, apply: give, hold: theNode}
+		out := outcome{err: err, events: events, apply: give, hold: theNode}
+		if errors.Is(err, host.ErrUnready) && !doubt {
+			out.hold = theTemplate
+		}
+		return out
 	}
-	return outcome{events: append(events, event(r, journal.Started, "config delivered by the root half")), apply: started(m)}
+	return outcome{events: append(events, event(r, journal.Started, said)), apply: started(m)}
 }
 
-// bringUp starts a container unless it runs. A start whose outcome is unknown
-// is taken for one: the root half sees whether it runs.
+// bringUp starts a container unless it runs.
 func (d *Daemon) bringUp(ctx context.Context, r fleet.Runner) error {
 	if r.Container == fleet.Running {
 		return nil
 	}
 	d.metrics.issued()
-	err := d.cfg.Proxmox.Start(ctx, r.Node, r.VMID)
-	if errors.Is(err, fleet.ErrUnknownOutcome) {
-		return nil
-	}
-	return err
+	return d.cfg.Proxmox.Start(ctx, r.Node, r.VMID)
 }
 
 // hand brings a config into a container that was begun. First its manifest
-// must say that one may be there: nothing else in its configuration does.
-func (d *Daemon) hand(ctx context.Context, c *host.Client, r fleet.Runner, m mint, begun error) error {
+// must say that one may be there: nothing else in its configuration does. It
+// returns what the journal is to say of it.
+func (d *Daemon) hand(ctx context.Context, c *host.Client, r fleet.Runner, m mint, begun error) (said string, err error) {
 	if begun != nil {
-		return begun
+		return "", begun
 	}
 	if err := d.cfg.Proxmox.MarkLaunched(ctx, r.Node, r.VMID); err != nil {
-		return err
+		return "", err
 	}
-	_, err := c.Inject(ctx, r.VMID, r.Name, m.jit, facts(r))
+	_, err = c.Inject(ctx, r.VMID, r.Name, m.jit, facts(r))
 	if errors.Is(err, fleet.ErrUnknownOutcome) {
-		return nil // the deadline to register decides
+		// The deadline to register decides.
+		return "config given to the root half, which may not have delivered it: " + err.Error(), nil
 	}
-	return err
+	return "config delivered by the root half", err
 }
 
 // warmed makes a runner whose container was started, and that has no config,
@@ -153,7 +159,7 @@ func warmed(r *runner) {
 func (d *Daemon) boot(ctx context.Context, r fleet.Runner, pool fleet.Pool) outcome {
 	ctx, cancel := context.WithTimeout(ctx, pool.Timeouts.Launch)
 	defer cancel()
-	if err := d.bringUp(ctx, r); err != nil {
+	if err := d.bringUp(ctx, r); err != nil && !errors.Is(err, fleet.ErrUnknownOutcome) {
 		return outcome{err: err, apply: spent("its boot failed"), hold: theNode}
 	}
 	return outcome{apply: warmed, events: []journal.Event{event(r, journal.Started, "warm")}}

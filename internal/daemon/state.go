@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -87,7 +88,7 @@ func (d *Daemon) observed() fleet.Observed {
 			Frail: n.trips >= tripsMost, Blind: n.blind, Total: n.total, Used: n.used, Stores: n.known(time.Now()),
 		})
 		for _, t := range n.templates {
-			t.Outdated = s.outdated(t.Runner, time.Now())
+			t.Outdated = cmp.Or(t.Outdated, s.outdated(t.Runner, time.Now()))
 			t.Locked = t.Locked && !n.released[t.VMID].After(n.listed)
 			o.Templates = append(o.Templates, t)
 		}

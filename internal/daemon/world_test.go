@@ -63,6 +63,7 @@ type play struct {
 
 	runner   string // version in templates; empty: the usual one
 	contract string // that the root halves speak; empty: ours
+	user     string // whom alone the root halves serve; empty: us
 
 	rule atomic.Pointer[rule]         // for requests of the daemon
 	hook atomic.Pointer[http.Handler] // of the daemon that runs
@@ -300,10 +301,10 @@ func (p *play) start() {
 func (p *play) hosts(l *life) []*host.Client {
 	var list []*host.Client
 	for _, node := range p.halves {
-		api := p.w.HalfAPI(sim.Half{
-			Node: node, First: firstVMID, Last: cmp.Or(p.last, lastVMID), Pool: pve.LabRunners, Key: instanceKey, Contract: p.contract,
+		line := p.w.HalfLine(sim.Half{
+			Node: node, First: firstVMID, Last: cmp.Or(p.last, lastVMID), Pool: pve.LabRunners, Key: instanceKey, Contract: p.contract, User: p.user,
 		})
-		list = append(list, host.Over(node, "http://"+node+".half.test", fence{p, l, stage.Transport{Handler: api}}))
+		list = append(list, host.Over(node, "http://"+node+".half.test", fence{p, l, line}))
 	}
 	return list
 }

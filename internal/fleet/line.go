@@ -15,6 +15,9 @@ import (
 func (p *pass) resolve(q *pool, roll *Rollout) {
 	if roll == nil || roll.Stable.Family == "" {
 		q.ref, q.replicas = p.room.replicas(q.Pool, p.have.Templates)
+		if q.full = q.outdated(); q.full != "" {
+			q.replicas = nil
+		}
 		return
 	}
 	main, other := roll.lines()
@@ -46,9 +49,14 @@ func (p *pass) barren(q *pool) string {
 		return fmt.Sprintf("pool %s: runners of %s listen and get no job, though jobs that fit them wait: GitHub may serve their version no longer; tried again at %s",
 			q.Name, q.ref, clock(q.roll.Rest))
 	}
+	return q.outdated()
+}
+
+// outdated says why runners of the line's version could do no job, by its age.
+func (q *pool) outdated() string {
 	for _, t := range q.replicas {
 		if t.Outdated != "" {
-			return fmt.Sprintf("pool %s: template %s is too old: %s", q.Name, q.ref, t.Outdated)
+			return fmt.Sprintf("pool %s: template %s is not used: %s", q.Name, q.ref, t.Outdated)
 		}
 	}
 	return ""

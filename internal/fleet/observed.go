@@ -16,7 +16,7 @@ type Template struct {
 	Copy     bool      // a replica of another one on its node
 	Runner   string    // version of actions/runner in it
 	Built    time.Time // when; zero if it does not say
-	Outdated string    // why GitHub gives its runners no jobs; empty: it does
+	Outdated string    // why its runners could do no job, by its age: nothing is cloned from it; empty: they can
 }
 
 // Node is one Proxmox node that was listed, now or before.

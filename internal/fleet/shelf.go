@@ -108,7 +108,7 @@ func (s shelf) refuses(r *Rollout, t Template) string {
 	case v != nil:
 		return fmt.Sprintf("%s is bad: %s", t.Ref, v.Reason)
 	case t.Outdated != "":
-		return fmt.Sprintf("%s is too old: %s", t.Ref, t.Outdated)
+		return fmt.Sprintf("%s is not used: %s", t.Ref, t.Outdated)
 	}
 	return s.torn[t.Ref.String()]
 }

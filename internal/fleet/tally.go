@@ -179,7 +179,7 @@ func (v *roll) quarantine() {
 		v.refused(r.Template, "GitHub refuses its runner version (exit code 7)")
 	}
 	if why := v.at.outdated(v.Candidate); why != "" && v.Stage > Preflight && v.Stage != RollingBack {
-		v.leave("%s is too old: %s", v.Candidate, why)
+		v.leave("%s is not used: %s", v.Candidate, why)
 	}
 }
 

@@ -20,6 +20,10 @@ import (
 // ErrContract says that the root half speaks another version of the contract.
 var ErrContract = errors.New("the root half speaks another contract")
 
+// ErrPeer says that the root half and the daemon do not take each other for who
+// they are: another user of this node, or other keys.
+var ErrPeer = errors.New("the root half and this daemon do not know each other")
+
 // Client asks one root half. Its methods may be used at once.
 type Client struct {
 	where string // for people
@@ -63,10 +67,13 @@ func (c *Client) Where() string { return c.where }
 const callBound = 15 * time.Second
 
 // Hello asks who is there. A root half of another contract is ErrContract, one
-// that does not answer fleet.ErrUnavailable.
+// that is not ours to ask ErrPeer, one that does not answer fleet.ErrUnavailable.
 func (c *Client) Hello(ctx context.Context) (Hello, error) {
 	var h Hello
 	err := c.call(ctx, callBound, http.MethodGet, "/v1/hello", nil, &h)
+	if strange(err) {
+		err = fmt.Errorf("%w: %w", ErrPeer, err)
+	}
 	return h, c.wrap("greet", err)
 }
 
@@ -189,6 +196,15 @@ func lost(method string, err error) error {
 		return fmt.Errorf("%w: %w", err, fleet.ErrUnavailable)
 	}
 	return fmt.Errorf("%w: %w", err, fleet.ErrUnknownOutcome)
+}
+
+// strange reports whether somebody was there and hung up without an answer, or
+// would not go on with TLS: Peers closes a connection of another user without a
+// word. A root half that is away refuses the connection itself.
+func strange(err error) bool {
+	var sent *url.Error
+	var op *net.OpError
+	return errors.As(err, &sent) && !sent.Timeout() && !errors.Is(err, context.Canceled) && !(errors.As(err, &op) && op.Op == "dial")
 }
 
 // refused reads an answer that is not 200.

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
@@ -119,6 +120,11 @@ type failure struct {
 	Kind  string `json:"kind"`
 }
 
+// ErrUnready says that a container that was started did not come far enough to
+// take a JIT config, or has no space for one: that lies in the container, and
+// not in its node.
+var ErrUnready = fmt.Errorf("the container does not take it: %w", fleet.ErrUnavailable)
+
 // kinds are the kinds of errors, their names and statuses.
 var kinds = []struct {
 	name   string
@@ -130,6 +136,7 @@ var kinds = []struct {
 	{"exists", 409, fleet.ErrExists},
 	{"invalid", 400, fleet.ErrInvalid},
 	{"busy", 423, fleet.ErrBusy},
+	{"unready", 503, ErrUnready},
 	{"unavailable", 503, fleet.ErrUnavailable},
 	{"unknown outcome", 500, fleet.ErrUnknownOutcome},
 }

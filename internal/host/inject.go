@@ -109,7 +109,7 @@ func (s *Server) inject(ctx context.Context, id fleet.VMID, in Injection) (Injec
 }
 
 // errEarly says that the container may soon be far enough.
-var errEarly = fmt.Errorf("it is not far enough: %w", fleet.ErrUnavailable)
+var errEarly = fmt.Errorf("it is not far enough: %w", ErrUnready)
 
 func (s *Server) tryInject(id fleet.VMID, in Injection) (Injected, error) {
 	g, err := s.grip(id, in.Name)
@@ -138,7 +138,7 @@ func (g *grip) inject(in Injection) error {
 	err := asRoot(g, func() error { return g.deliver(part, in.text()) })
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return fmt.Errorf("container %d has no space for a JIT config on /run: %w", g.id, err)
+		return fmt.Errorf("container %d has no space for a JIT config on /run: %w: %w", g.id, err, ErrUnready)
 	case errors.Is(err, fs.ErrExist):
 		return fmt.Errorf("container %d has a JIT config: %w", g.id, fleet.ErrExists)
 	case err != nil:

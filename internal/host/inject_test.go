@@ -143,7 +143,7 @@ func TestFullRunIsSaidAndLeavesNothing(t *testing.T) {
 	n.made(testID)
 	j := n.boot(testID)
 	j.sh("mkdir /run/dayfly; dd if=/dev/zero of=/run/fill bs=64k 2>/dev/null || true")
-	if err := n.inject(testID); err == nil || !strings.Contains(err.Error(), "no space for a JIT config") {
+	if err := n.inject(testID); !errors.Is(err, ErrUnready) || !strings.Contains(err.Error(), "no space for a JIT config") {
 		t.Errorf("inject: %v", err)
 	}
 	if got := j.sh("ls -A /run/dayfly"); got != "" {

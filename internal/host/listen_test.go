@@ -64,8 +64,12 @@ func TestOnlyTheDaemonsUserIsServed(t *testing.T) {
 		return nil
 	}
 	for uid, served := range map[uint32]bool{0: true, user: true, other: false, 100000: false} {
-		if err := ask(uid); (err == nil) != served {
+		err := ask(uid)
+		if (err == nil) != served {
 			t.Errorf("user %d: %v", uid, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), ErrPeer.Error()) {
+			t.Errorf("user %d is not told that it is the wrong one: %v", uid, err)
 		}
 	}
 }
@@ -117,6 +121,9 @@ func TestNodesTrustEachOtherByKeysAlone(t *testing.T) {
 		}
 		if (err == nil) != c.good {
 			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil && client != nil && !errors.Is(err, ErrPeer) {
+			t.Errorf("%s: not told that it is a stranger: %v", name, err)
 		}
 		if err != nil && strings.Contains(err.Error(), "PRIVATE KEY") {
 			t.Errorf("%s: the error shows a key", name)

@@ -175,6 +175,14 @@ func (c *Client) checkNode(ctx context.Context, node string, pools []fleet.Pool)
 				needs = append(needs, need{own.plug(p.Network).zone(), "SDN.Use", netRole, "for the network of pool " + p.Name, false})
 			}
 		}
+		switch {
+		case t.Outdated != "":
+			problems = append(problems, Problem{What: fmt.Sprintf("template %d (%s) on node %s is not used: %s", t.VMID, t.Ref, node, t.Outdated), Fix: "bake it again with the plugin of this dayfly's release"})
+		case l.Info[t.VMID].Contract == "":
+			problems = append(problems, Problem{Advice: true, What: fmt.Sprintf(
+				"template %d (%s) on node %s does not say which contract its guest keeps: it was baked without the provisioner dayfly-runner, or by an older plugin; it is used",
+				t.VMID, t.Ref, node)})
+		}
 		if t.Full {
 			problems = append(problems, Problem{Advice: true, What: fmt.Sprintf(
 				"template %d (%s) on node %s is on storage %s, which makes no linked clones: each clone copies all files, which takes minutes",

@@ -144,6 +144,15 @@ func TestCheckSeesWhatIsWrongAround(t *testing.T) {
 			"template 9005 (ubuntu-24.04@2.335.1-1) on node pve is on storage nas, which makes no linked clones", true},
 		"unusable template": {"", func(w *world) { w.addTemplate(9006, pve.LabStorage, "9", map[string]string{"description": "x"}) },
 			`template 9006 (ubuntu-9006) on node pve is not used: no line "dayfly:"`, true},
+		"template of another contract": {"", func(w *world) {
+			info := TemplateInfo{Schema: 1, Family: "ubuntu-24.04", Version: "2.335.1-1", State: "ready", Contract: "2"}
+			w.addTemplate(9007, pve.LabStorage, "2.335.1-1", map[string]string{"description": info.Describe()})
+		}, "template 9007 (ubuntu-24.04@2.335.1-1) on node pve is not used: its guest keeps contract 2, which this dayfly does not know: " +
+			"it is older than the plugin that baked it; hint: bake it again", false},
+		"template without a contract": {"", func(w *world) {
+			info := TemplateInfo{Schema: 1, Family: "ubuntu-24.04", Version: "2.335.1-1", State: "ready"}
+			w.addTemplate(9007, pve.LabStorage, "2.335.1-1", map[string]string{"description": info.Describe()})
+		}, "template 9007 (ubuntu-24.04@2.335.1-1) on node pve does not say which contract its guest keeps", true},
 		"node away": {"", func(w *world) {
 			w.once("GET /nodes/pve/lxc", stage.Fault{Code: 595, Reason: "No route to host"})
 		}, "list containers of node pve: No route to host", false},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,6 +40,7 @@ type TemplateInfo struct {
 	OS            string    `json:"os,omitempty"`
 	Docker        string    `json:"docker,omitempty"`
 	StorageDriver string    `json:"storage_driver,omitempty"`
+	Contract      string    `json:"contract,omitempty"`     // of its guest, see GuestContract
 	StorageType   string    `json:"storage_type,omitempty"` // Proxmox's type of storage, "zfspool"
 	Features      string    `json:"features,omitempty"`     // of the container, "nesting=1"
 	Source        string    `json:"source,omitempty"`       // base image or template it was made from
@@ -54,6 +56,25 @@ type TemplateInfo struct {
 
 // Ref is the template's family and version.
 func (i TemplateInfo) Ref() fleet.Ref { return fleet.Ref{Family: i.Family, Version: i.Version} }
+
+// GuestContract is the version of what a template's guest and dayfly expect of
+// each other: where the JIT config appears, and what is left where by whom. The
+// provisioner writes it down (scripts/guest/base.sh).
+const GuestContract = 1
+
+// Foreign says why a guest must not be used because of its contract; empty: it
+// may be. One that says nothing is served: whoever bakes without the
+// dayfly-runner provisioner promises nothing, and may keep to it all the same.
+func (i TemplateInfo) Foreign() string {
+	n, err := strconv.Atoi(i.Contract)
+	switch {
+	case i.Contract == "" || err == nil && n == GuestContract:
+		return ""
+	case err == nil && n > GuestContract:
+		return fmt.Sprintf("its guest keeps contract %d, which this dayfly does not know: it is older than the plugin that baked it", n)
+	}
+	return fmt.Sprintf("its guest keeps contract %.16q, this dayfly %d: it was baked by an older plugin", i.Contract, GuestContract)
+}
 
 // Describe returns the description that carries i.
 func (i TemplateInfo) Describe() string {

@@ -20,6 +20,7 @@ const (
 	// Of templates alone: no chance draws these.
 	Slow         Ailment = "slow"   // everything until it listens takes four times as long
 	Mute         Ailment = "mute"   // its smoke checks pass, and no runner ever connects
+	NoSpace      Ailment = "full"   // its /run has no room for a JIT config
 	BrokenDocker Ailment = "docker" // a smoke check finds it; a job that needs no Docker does not
 )
 

@@ -8,11 +8,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
@@ -27,6 +29,7 @@ type Half struct {
 	Pool        string // resource pool
 	Key         string
 	Contract    string // that it speaks; empty: "1"
+	User        string // the only one that it serves; empty: whoever asks
 }
 
 // Contract facts of the root half, written down again here on purpose.
@@ -58,8 +61,8 @@ func (w *World) HalfAPI(c Half) http.Handler {
 	mux.HandleFunc("GET /v1/containers/{vmid}/stats", h.on(h.stats))
 	mux.HandleFunc("GET /v1/containers/{vmid}/collect", h.on(h.collect))
 	strict := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if w.halfDown(c.Node) {
-			stage.Hangup()
+		if w.halfDown(c.Node) || c.User != "" {
+			stage.Hangup() // nobody here says who he is
 		}
 		rw.Header().Set(halfHeader, c.Contract)
 		if r.Header.Get(halfHeader) != c.Contract {
@@ -69,6 +72,26 @@ func (w *World) HalfAPI(c Half) http.Handler {
 		mux.ServeHTTP(rw, r)
 	})
 	return stage.WithFaults(strict, w.Clock, w.decideHalf)
+}
+
+// HalfLine is the way to a node's root half: while it is stopped, nobody is there
+// to connect to.
+func (w *World) HalfLine(c Half) http.RoundTripper {
+	return halfLine{w, c.Node, stage.Transport{Handler: w.HalfAPI(c)}}
+}
+
+type halfLine struct {
+	w    *World
+	node string
+	to   http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (l halfLine) RoundTrip(r *http.Request) (*http.Response, error) {
+	if l.w.halfDown(l.node) {
+		return nil, &net.OpError{Op: "dial", Net: "unix", Err: syscall.ECONNREFUSED}
+	}
+	return l.to.RoundTrip(r)
 }
 
 // SetHalf stops or starts the root half of a node. Its answers under way are
@@ -239,46 +262,52 @@ func (h *halfServer) inject(rw http.ResponseWriter, r *http.Request, k pve.Conta
 	ctx, cancel := context.WithTimeout(r.Context(), halfInject)
 	defer cancel()
 	for {
-		boot, found := h.w.give(k.VMID, in.JIT)
+		got := h.w.give(k.VMID, in.JIT)
 		switch {
-		case boot != "":
-			halfOK(rw, map[string]string{"boot": boot})
+		case got.boot != "":
+			halfOK(rw, map[string]string{"boot": got.boot})
 			return
-		case found:
+		case got.full:
+			halfFail(rw, 503, "unready", "container %d has no space for a JIT config on /run: no space left on device", k.VMID)
+			return
+		case got.had:
 			halfFail(rw, 409, "exists", "container %d has, or had, a JIT config", k.VMID)
 			return
 		case ctx.Err() != nil || h.w.halfDown(h.c.Node):
-			halfFail(rw, 503, "unavailable", "container %d is not far enough", k.VMID)
+			halfFail(rw, 503, "unready", "container %d: after %s: it is not far enough", k.VMID, halfInject)
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// give hands a config to a container that waits for one. It returns the boot
-// that has it now, or whether it has had one before.
-func (w *World) give(vmid int, config string) (boot string, had bool) {
-	type answer struct {
-		boot string
-		had  bool
-	}
-	done := make(chan answer, 1)
+// gift is what became of a config that was handed to a container.
+type gift struct {
+	boot string // that has it now
+	had  bool   // it has had one before
+	full bool   // there is no room for one
+}
+
+// give hands a config to a container that waits for one.
+func (w *World) give(vmid int, config string) gift {
+	done := make(chan gift, 1)
 	w.agenda.After(0, func() {
 		w.mu.Lock()
 		m := w.guests.live[vmid]
 		w.mu.Unlock()
 		switch {
 		case m == nil:
-			done <- answer{}
+			done <- gift{}
 		case !m.waiting:
-			done <- answer{"", m.taken}
+			done <- gift{had: m.taken}
+		case m.ail == NoSpace:
+			done <- gift{full: true}
 		default:
 			m.launch(config)
-			done <- answer{m.bootID(), false}
+			done <- gift{boot: m.bootID()}
 		}
 	})
-	a := <-done
-	return a.boot, a.had
+	return <-done
 }
 
 // alive finds the machine of a container that runs, for those who look on.

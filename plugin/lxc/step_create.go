@@ -117,5 +117,6 @@ func (b *build) cloneSource(ctx context.Context, m *made) error {
 
 // inherit keeps what a template says of what is in it.
 func inherit(info *proxmox.TemplateInfo, from proxmox.TemplateInfo) {
-	info.Runner, info.RunnerSHA256, info.OS, info.Docker, info.StorageDriver = from.Runner, from.RunnerSHA256, from.OS, from.Docker, from.StorageDriver
+	info.Runner, info.RunnerSHA256, info.OS = from.Runner, from.RunnerSHA256, from.OS
+	info.Docker, info.StorageDriver, info.Contract = from.Docker, from.StorageDriver, from.Contract
 }

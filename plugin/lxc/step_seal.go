@@ -20,7 +20,7 @@ var sealScript string
 
 // FactsFile is where a provisioner tells the builder what it has put into the
 // template: the JSON object of the template's manifest, of which runner,
-// runner_sha256, docker, storage_driver and os are read.
+// runner_sha256, docker, storage_driver, os and contract are read.
 const FactsFile = "/etc/dayfly/template.json"
 
 // stepSeal reads what the manifest says of the inside, and makes the container

@@ -213,8 +213,8 @@ func TestProvisionersHaveANetwork(t *testing.T) {
 
 func TestFactsOfTheProvisionerGetIntoTheManifest(t *testing.T) {
 	b := &build{ui: &packersdk.MockUi{}}
-	b.readFacts(&packersdk.MockCommunicator{DownloadData: `{"runner":"2.335.1","runner_sha256":"ab","docker":"28.5","storage_driver":"overlay2"}`})
-	want := proxmox.TemplateInfo{Runner: "2.335.1", RunnerSHA256: "ab", Docker: "28.5", StorageDriver: "overlay2"}
+	b.readFacts(&packersdk.MockCommunicator{DownloadData: `{"runner":"2.335.1","runner_sha256":"ab","docker":"28.5","storage_driver":"overlay2","contract":"1"}`})
+	want := proxmox.TemplateInfo{Runner: "2.335.1", RunnerSHA256: "ab", Docker: "28.5", StorageDriver: "overlay2", Contract: "1"}
 	if b.info != want {
 		t.Errorf("manifest is %+v, want %+v", b.info, want)
 	}

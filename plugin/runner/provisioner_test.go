@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
+	"github.com/dayfly-ci/dayfly/internal/proxmox"
 	"github.com/dayfly-ci/dayfly/test/root"
 )
 
@@ -55,7 +57,7 @@ func becomes(t *testing.T, g *root.Root, conf map[string]any, sum string) {
 		"passwd -S root | cut -d' ' -f2; passwd -S runner | cut -d' ' -f2":                      "L\nL",
 		"cat /etc/sudoers.d/dayfly-runner; stat -c %a /etc/sudoers.d/dayfly-runner":             "runner ALL=(ALL) NOPASSWD:ALL\n440",
 		`jq -c . /etc/docker/daemon.json`:                                                       `{"storage-driver":"overlay2","log-driver":"json-file","log-opts":{"max-size":"10m","max-file":"3"},"registry-mirrors":["https://mirror.example.org"]}`,
-		"jq -c '[.contract,.docker,.storage_driver,.runner,.runner_sha256]' " + factsPath:       `["1","28.5.1","overlay2","` + version + `","` + sum + `"]`,
+		"jq -c '[.contract,.docker,.storage_driver,.runner,.runner_sha256]' " + factsPath:       `["` + fmt.Sprint(proxmox.GuestContract) + `","28.5.1","overlay2","` + version + `","` + sum + `"]`,
 		"jq -r '.[0].group, (.[0].detail | split(\"\\n\")[0])' /opt/actions-runner/.setup_info": "dayfly template\nTemplate: ubuntu-24.04@2.340.0-1",
 		"grep -c HOOK /opt/actions-runner/.env":                                                 "2",
 		"grep '^RuntimeMaxSec\\|^User\\|^ExecStart=' /etc/systemd/system/dayfly-runner.service": "User=runner\nExecStart=/opt/actions-runner/bin/Runner.Listener run\nRuntimeMaxSec=86400",
