@@ -141,3 +141,27 @@ func TestTemplateOfAnotherContractIsNotUsed(t *testing.T) {
 		})
 	}
 }
+
+// TestEvidenceThatIsNoGoodIsSaid has the root half answer with what is none: the
+// job's timeline says so, and the container is gone all the same.
+func TestEvidenceThatIsNoGoodIsSaid(t *testing.T) {
+	for name, c := range map[string]struct{ answer, want string }{
+		"cut off":    {`{"vmid":20000,"files":[{"path":"/x","data":"aGFsZg`, "nothing: root half at pve: collect from container"},
+		"no JSON":    {"<html>", "nothing: root half at pve: collect from container"},
+		"too much":   {`{"exit":"` + strings.Repeat("x", 5<<20) + `"}`, "answer is longer than"},
+		"unreadable": {`{"vmid":20000,"exit":"unreadable: the file exit.json is not what the guest writes"}`, "the runner unreadable: the file exit.json is not what the guest writes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			halfStory(t, usual, one(1), func(p *play) {
+				p.answer = c.answer
+				id := p.job("acme/app", 10*time.Second)
+				p.served(5 * time.Minute)
+				p.succeeded(id)
+				if _, details := p.timeline(id); !strings.Contains(details["collected"], c.want) {
+					p.t.Errorf("collected: %.300q, want %q", details["collected"], c.want)
+				}
+			})
+		})
+	}
+}

@@ -38,3 +38,26 @@ func TestWorkerGoesBeforeGitHub(t *testing.T) {
 		t.Errorf("the runner counts as %s: %+v", kept.Phase(), kept.Runner)
 	}
 }
+
+// TestForgedExitCodeIsNotBelieved: who had a job may have written what the root
+// half collects. Code 7 would condemn the template version.
+func TestForgedExitCodeIsNotBelieved(t *testing.T) {
+	idle := fleet.Runner{Name: "r", Listened: time.Now()}
+	knows, took := idle, idle
+	knows.Job, took.Took = 1, time.Now()
+	for name, c := range map[string]struct {
+		runner fleet.Runner
+		text   string
+		want   int
+	}{
+		"it had no job":               {idle, "exited 7: GitHub serves this runner version no longer", 7},
+		"its job is known":            {knows, "exited 7: GitHub serves this runner version no longer", 0},
+		"its worker was seen":         {took, "exited 7: GitHub serves this runner version no longer", 0},
+		"what it left is no sentence": {idle, "unreadable: the file exit.json is not what the guest writes", 0},
+		"it left nothing":             {idle, "", 0},
+	} {
+		if got := exitCode(c.runner, c.text); got != c.want {
+			t.Errorf("%s: exit code %d, want %d", name, got, c.want)
+		}
+	}
+}

@@ -64,6 +64,7 @@ type play struct {
 	runner   string // version in templates; empty: the usual one
 	contract string // that the root halves speak; empty: ours
 	user     string // whom alone the root halves serve; empty: us
+	answer   string // what the root halves answer when they are to collect; empty: what there is
 
 	rule atomic.Pointer[rule]         // for requests of the daemon
 	hook atomic.Pointer[http.Handler] // of the daemon that runs
@@ -235,6 +236,9 @@ func (f fence) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := f.to.RoundTrip(r)
 	if err != nil {
 		return nil, err
+	}
+	if f.play.answer != "" && strings.HasSuffix(r.URL.Path, "/collect") {
+		resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader(f.play.answer)), -1
 	}
 	if does == doom {
 		f.life.die()
