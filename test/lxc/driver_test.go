@@ -16,6 +16,7 @@ import (
 // Docker works there, or says why not.
 func TestDockerOnEveryFileSystem(t *testing.T) {
 	w := inLab(t)
+	t.Parallel()
 	w.template(t) // the archive that all of them are made of
 	for i, c := range []struct{ name, kind, features, driver string }{
 		{"ext4", "ext4", "nesting=1", "overlay2"}, {"xfs", "xfs", "nesting=1", "overlay2"}, {"tmpfs", "tmpfs", "nesting=1", "overlay2"},
@@ -23,6 +24,7 @@ func TestDockerOnEveryFileSystem(t *testing.T) {
 		{"overlay-with-fuse", "overlay", "nesting=1,fuse=1", "fuse-overlayfs"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			storage := "on-" + c.name
 			mount(t, c.kind, filepath.Join("/mnt", storage))
 			w.Proxmox.AddStorage(pve.Storage{ID: storage, Type: "zfspool"})

@@ -17,6 +17,7 @@ docker run --rm --network none local/busybox /busybox echo hello from docker`
 // A smoke boot says that all is well in the only way it has: by an address.
 func TestSmokeBootTellsItsResult(t *testing.T) {
 	w := inLab(t)
+	t.Parallel()
 	for github, want := range map[string]string{"http://" + w.Broker + "/": "127.83.77.0/32", "http://" + lab.Gateway + ":1/": "127.83.77.8/32"} {
 		g := w.clone(t, w.template(t))
 		g.set(map[string]string{"env": "DAYFLY_SMOKE=" + github})
@@ -30,6 +31,7 @@ func TestSmokeBootTellsItsResult(t *testing.T) {
 
 func TestJobRunsOnARealBoot(t *testing.T) {
 	w := inLab(t)
+	t.Parallel()
 	g := w.clone(t, w.template(t))
 	j, log := g.runs("id; echo hello from bash; env | grep -c JITCONFIG || true", dockerStep, "sudo -n cat /proc/1/environ | tr '\\0' '\\n' | cut -c1-60")
 	if j.Conclusion != hub.Success || j.Runner != g.name {

@@ -83,6 +83,7 @@ tcp "another port of the gateway" GATEWAY 7001
 tcp "Proxmox API" MANAGEMENT 8006
 tcp "Proxmox API by the gateway" GATEWAY 8006
 tcp "daemon's webhook" MANAGEMENT 8080
+tcp "root half's port" GATEWAY HALFPORT
 tcp "other container" VICTIM 7
 try "other container by ping" ping -c 1 -W 2 VICTIM
 try "other container by IPv6" bash -c 'ping -6 -c 1 -W 2 ff02::1%eth0 | grep "bytes from"'
@@ -101,6 +102,7 @@ sudo -n ip address del VICTIM/24 dev eth0`
 
 func TestHostileJobReachesGitHubAndNothingElse(t *testing.T) {
 	w := inLab(t)
+	t.Parallel()
 	const victimAddress = "10.77.0.9"
 	victim := w.busybox(t, "name=eth0,bridge="+lab.Bridge+",ip="+victimAddress+"/24,host-managed=1,hwaddr=BC:24:11:99:99:99")
 	victim.start()
@@ -120,12 +122,13 @@ func TestHostileJobReachesGitHubAndNothingElse(t *testing.T) {
 	g := w.clone(t, w.template(t))
 	g.shield("10.77.0.10")
 	_, port, _ := net.SplitHostPort(w.Broker)
-	script := strings.NewReplacer("GATEWAY", lab.Gateway, "BROKER", port, "MANAGEMENT", lab.ManagementAddress, "VICTIM", victimAddress).Replace(attempts)
+	w.half(t)
+	script := strings.NewReplacer("HALFPORT", halfPort, "GATEWAY", lab.Gateway, "BROKER", port, "MANAGEMENT", lab.ManagementAddress, "VICTIM", victimAddress).Replace(attempts)
 	j, log := g.runs(script)
 	if j.Conclusion != hub.Success {
 		t.Errorf("the job ended with %q", j.Conclusion)
 	}
-	if n := strings.Count(log, "TRY ") - strings.Count(script, "TRY "); n < 17 {
+	if n := strings.Count(log, "TRY ") - strings.Count(script, "TRY "); n < 18 {
 		t.Errorf("only %d attempts were made:\n%s", n, log)
 	}
 	for line := range strings.Lines(log) {
@@ -148,6 +151,7 @@ func TestHostileJobReachesGitHubAndNothingElse(t *testing.T) {
 
 func TestForgedHardwareAddressIsMute(t *testing.T) {
 	w := inLab(t)
+	t.Parallel()
 	g := w.clone(t, w.template(t))
 	g.shield("10.77.0.11")
 	g.start()
@@ -168,6 +172,7 @@ func (g *guest) dial() string {
 // VLANs are apart: what is on another one is not there.
 func TestContainersOfOtherVLANsAreNotThere(t *testing.T) {
 	w := inLab(t)
+	t.Parallel()
 	one := w.busybox(t, "name=eth0,bridge="+lab.Bridge+",tag=30,ip=10.100.30.9/24,host-managed=1")
 	two := w.busybox(t, "name=eth0,bridge="+lab.Bridge+",tag=31,ip=10.100.30.10/24,host-managed=1")
 	three := w.busybox(t, "name=eth0,bridge="+lab.Bridge+",tag=30,ip=10.100.30.11/24,host-managed=1")
@@ -184,6 +189,7 @@ func TestContainersOfOtherVLANsAreNotThere(t *testing.T) {
 
 func TestProcessesLeftBehindEndWithTheContainer(t *testing.T) {
 	w := inLab(t)
+	t.Parallel()
 	g := w.clone(t, w.template(t))
 	j, log := g.runs(`env -u RUNNER_TRACKING_ID setsid bash -c 'trap "" TERM INT HUP; while true; do sleep 1; done' >/dev/null 2>&1 </dev/null &
 sudo -n systemd-run --quiet sleep 1000000
@@ -205,9 +211,10 @@ func (g *guest) short(lines string) {
 
 func TestJobMayNotOutliveItsContainersTime(t *testing.T) {
 	w := inLab(t)
+	t.Parallel()
 	g := w.clone(t, w.template(t))
 	g.short("RuntimeMaxSec=5\nTimeoutStopSec=2\n")
-	g.w.job(`trap "" INT TERM; while true; do sleep 1; done`)
+	g.job(`trap "" INT TERM; while true; do sleep 1; done`)
 	g.launch()
 	g.ended()
 	if got := g.read("var/lib/dayfly/exit.json"); !strings.Contains(got, `"result":"timeout"`) {
@@ -217,9 +224,10 @@ func TestJobMayNotOutliveItsContainersTime(t *testing.T) {
 
 func TestForkBombIsBounded(t *testing.T) {
 	w := inLab(t)
+	t.Parallel()
 	g := w.clone(t, w.template(t))
 	g.short("LimitNPROC=250\nTimeoutStopSec=2\nRuntimeMaxSec=20\n")
-	g.w.job(`bomb() { bomb | bomb & }; bomb; sleep 600`)
+	g.job(`bomb() { bomb | bomb & }; bomb; sleep 600`)
 	g.launch()
 	g.until("the bomb goes off", func() bool {
 		out, _ := g.exec("ls -d /proc/[0-9]* | wc -l")
@@ -236,6 +244,7 @@ func TestForkBombIsBounded(t *testing.T) {
 
 func TestJobThatTakesAllMemoryFailsAndIsReported(t *testing.T) {
 	w := inLab(t)
+	t.Parallel()
 	g := w.clone(t, w.template(t))
 	g.set(map[string]string{"memory": "512"})
 	if _, err := os.Stat("/run/dayfly-lab/cgroup/memory"); err != nil {
@@ -255,6 +264,7 @@ func TestJobThatTakesAllMemoryFailsAndIsReported(t *testing.T) {
 
 func TestFullDiskIsBoundedAndLeavesEvidence(t *testing.T) {
 	w := inLab(t)
+	t.Parallel()
 	g := w.clone(t, w.template(t))
 	if out, err := exec.Command("btrfs", "qgroup", "limit", "2560M", g.Path("")).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -277,8 +287,9 @@ df -k . | tail -1`)
 
 func TestJobThatPowersOffLeavesALostRunner(t *testing.T) {
 	w := inLab(t)
+	t.Parallel()
 	g := w.clone(t, w.template(t))
-	id := g.w.job(`sudo -n systemctl poweroff --force --force; sleep 600`)
+	id := g.job(`sudo -n systemctl poweroff --force --force; sleep 600`)
 	g.launch()
 	g.ended()
 	if j, _ := w.GitHub.Job(id); j.Status == hub.StatusCompleted && j.Conclusion == hub.Success {
@@ -288,6 +299,7 @@ func TestJobThatPowersOffLeavesALostRunner(t *testing.T) {
 
 func TestContainerThatWasStartedTwiceRunsNothing(t *testing.T) {
 	w := inLab(t)
+	t.Parallel()
 	g := w.clone(t, w.template(t))
 	if j, log := g.runs("true"); j.Conclusion != hub.Success {
 		t.Fatalf("the job ended with %q:\n%s", j.Conclusion, log)

@@ -12,6 +12,7 @@ import (
 // the config appears, as one file in memory, the runner starts at once.
 func TestWaitingContainerTakesItsConfigFromAFile(t *testing.T) {
 	w := inLab(t)
+	t.Parallel()
 	g := w.clone(t, w.template(t))
 	w.Proxmox.SetFirewall(g.vmid, map[string]string{"enable": "1", "policy_in": "DROP", "policy_out": "ACCEPT", "macfilter": "1", "dhcp": "1"})
 	g.set(map[string]string{"net0": "name=eth0,bridge=vmbr0,ip=dhcp,firewall=1"})
@@ -20,8 +21,8 @@ func TestWaitingContainerTakesItsConfigFromAFile(t *testing.T) {
 		out, _ := g.exec("systemctl is-active dayfly-runner.path multi-user.target; ls -d /run/dayfly")
 		return out == "active\nactive\n/run/dayfly"
 	})
-	id := w.job("echo hello")
-	config := w.GitHub.Mint(scope, g.name, labels...)
+	id := g.job("echo hello")
+	config := g.mint()
 	if out, err := g.exec("umask 077; cd /run/dayfly; printf '%s\nDAYFLY_POOL=linux\nDAYFLY_NODE=pve\n' '" +
 		sim.JITVariable + "=" + config + "' >.jit; mv .jit jit"); err != nil {
 		t.Fatalf("%v: %s", err, out)

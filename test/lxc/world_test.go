@@ -36,6 +36,7 @@ type world struct {
 	*node.World
 	oven   *node.Oven
 	baking sync.Mutex
+	tool   sync.Once // the node's pct
 }
 
 var sharedWorld = sync.OnceValues(func() (*world, error) {
@@ -142,7 +143,7 @@ func (g *guest) start() {
 // daemon does without a root half, and starts it.
 func (g *guest) launch() {
 	g.Helper()
-	config := g.w.GitHub.Mint(scope, g.name, labels...)
+	config := g.mint()
 	g.set(map[string]string{"env": sim.JITVariable + "=" + config})
 	g.start()
 }
@@ -201,19 +202,23 @@ func (g *guest) ended() {
 	})
 }
 
-// job queues a job of bash steps.
-func (w *world) job(steps ...string) hub.JobID {
-	n := hub.NewJob{Repo: scope, Labels: labels}
+// mint makes a JIT config for the container: its runner has a label of its own.
+func (g *guest) mint() string { return g.w.GitHub.Mint(scope, g.name, append(labels, g.name)...) }
+
+// job queues a job of bash steps that only this container's runner may take:
+// others run beside it.
+func (g *guest) job(steps ...string) hub.JobID {
+	n := hub.NewJob{Repo: scope, Labels: append(labels, g.name)}
 	for i, s := range steps {
 		n.Steps = append(n.Steps, hub.Step{Name: fmt.Sprint("step ", i+1), Run: s})
 	}
-	return w.GitHub.QueueJob(n)
+	return g.w.GitHub.QueueJob(n)
 }
 
 // runs runs a job in the container and waits until both have ended.
 func (g *guest) runs(steps ...string) (hub.Job, string) {
 	g.Helper()
-	id := g.w.job(steps...)
+	id := g.job(steps...)
 	g.launch()
 	g.until("its job ends", func() bool {
 		j, _ := g.w.GitHub.Job(id)

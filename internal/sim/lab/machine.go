@@ -203,10 +203,23 @@ func (m *Machine) Kill(vmid int) error {
 	select {
 	case <-c.ended:
 		return nil
-	case <-time.After(30 * time.Second):
+	case <-time.After(killPatience):
+	}
+	// Something in it cannot be waited for by its init, or LXC's monitor hangs:
+	// what the node's service manager does then.
+	_ = os.WriteFile(filepath.Join(groupDir, "lxc", strconv.Itoa(vmid), "cgroup.kill"), []byte("1"), 0o644)
+	_ = c.start.Process.Kill()
+	select {
+	case <-c.ended:
+		return nil
+	case <-time.After(killPatience):
 		return fmt.Errorf("container %d does not end", vmid)
 	}
 }
+
+// killPatience is how long a container may take to end (systemd's
+// TimeoutStopSec for pve-container@ is 90 s; nobody here waits that long).
+const killPatience = 15 * time.Second
 
 // Shutdown implements pve.Machine.
 func (m *Machine) Shutdown(vmid int, limit time.Duration) bool {
