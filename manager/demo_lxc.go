@@ -70,6 +70,11 @@ defaults {
     bridge = "` + lab.Bridge + `"
   }
 
+  # A runner whose launch was cut off is given up sooner than by default.
+  timeouts {
+    register = "40s"
+  }
+
   # No smoke boot: a container cannot reach what stands for GitHub's API here,
   # which the daemon speaks to without TLS, and so on the loopback only.
   rollout {
@@ -104,14 +109,14 @@ pool "linux-x64" {
 }
 `
 
-// lxcHost makes the sandbox a node with a root half. Its pct would be
-// Proxmox's; nothing is mended in a day in which nothing breaks.
+// lxcHost makes the sandbox a node with a root half, which mends with the
+// sandbox's pct.
 const lxcHost = `
 host {
   name   = "` + lab.Host + `"
   user   = "root"
   socket = %q
-  pct    = ["/bin/false"]
+  pct    = ["` + lab.ToolPath + `"]
 }
 `
 
@@ -190,6 +195,9 @@ func (d *demo) lxcWorld() error {
 		JobTimeout: func(string) time.Duration { return 6 * time.Hour },
 	})
 	w := d.world
+	if err := lab.Tool(w.Proxmox.PCT); err != nil {
+		return fmt.Errorf("make the sandbox's pct: %w", err)
+	}
 	srv := &http.Server{Handler: w.GitHub.Broker(), ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = srv.Serve(listener) }()
 	d.closes = append(d.closes, srv.Close)
@@ -214,34 +222,6 @@ func newLXCRepo(_ context.Context, dir string) (*demoRepo, error) {
 		return nil, fmt.Errorf("make repository: %w", err)
 	}
 	return &demoRepo{dir}, nil
-}
-
-func (d *demo) half() string { return filepath.Join(d.dir, "half.sock") }
-
-// startHalf starts this same program as the node's root half. The daemon has
-// made the key by which it knows the daemon's containers.
-func (d *demo) startHalf(ctx context.Context) error {
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("start the root half: %w", err)
-	}
-	log, err := os.OpenFile(filepath.Join(d.dir, "half.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("start the root half: %w", err)
-	}
-	defer log.Close()
-	half := d.again(self, log, "host")
-	if err := half.Start(); err != nil {
-		return fmt.Errorf("start the root half: %w", err)
-	}
-	d.closes = append(d.closes, func() error {
-		_ = half.Process.Signal(syscall.SIGTERM)
-		return half.Wait()
-	})
-	return d.wait(ctx, 20*time.Second, "the root half listens", func() bool {
-		_, err := os.Stat(d.half())
-		return err == nil
-	})
 }
 
 // lxcImage makes the base image, which takes a minute once on a machine.
@@ -277,6 +257,7 @@ docker run --rm --network none local/busybox /busybox echo "hello from a contain
 
 // lxcDay is the day with real containers.
 func (d *demo) lxcDay(ctx context.Context) error {
+	d.closes = append(d.closes, func() error { return d.stopHalf(syscall.SIGTERM) })
 	if err := d.startHalf(ctx); err != nil {
 		return err
 	}
@@ -304,7 +285,10 @@ func (d *demo) lxcDay(ctx context.Context) error {
 	for range 3 {
 		d.world.GitHub.QueueJob(hub.NewJob{Repo: demoRepos[1], Labels: linuxJob, Steps: []hub.Step{{Name: "uname", Run: "uname -a; id"}}})
 	}
-	return d.finished(ctx)
+	if err := d.finished(ctx); err != nil {
+		return err
+	}
+	return d.strikes(ctx)
 }
 
 // succeeds runs a job that must succeed and say something.

@@ -84,10 +84,13 @@ func (d *demo) summary(ctx context.Context) (demoSummary, error) {
 		if err != nil {
 			return s, err
 		}
-		d.stages(detail, samples)
 		if d.real() {
+			if detail, err = d.whole(ctx, detail); err != nil {
+				return s, err
+			}
 			s.violations = append(s.violations, gaps(detail)...)
 		}
+		d.stages(detail, samples)
 	}
 	for name, list := range samples {
 		s.Latency[name] = quantiles(list)
@@ -97,6 +100,21 @@ func (d *demo) summary(ctx context.Context) (demoSummary, error) {
 
 // wholeLife is what the timeline of a job that was served must tell.
 var wholeLife = []string{"queued", "delivered", "minted", "started", "listening", "running", "done", "destroyed"}
+
+// whole gives the daemon a moment to write down the end of what it has just
+// done: a container is gone before its record is there.
+func (d *demo) whole(ctx context.Context, j daemon.JobDetail) (daemon.JobDetail, error) {
+	for deadline := time.Now().Add(10 * time.Second); len(gaps(j)) > 0 && time.Now().Before(deadline); {
+		if err := d.pause(ctx, 20*time.Millisecond); err != nil {
+			return j, err
+		}
+		var err error
+		if j, err = d.admin.Job(ctx, fleet.JobID(j.ID)); err != nil {
+			return j, err
+		}
+	}
+	return j, nil
+}
 
 // gaps are what a job's timeline does not tell.
 func gaps(j daemon.JobDetail) []string {

@@ -41,14 +41,15 @@ type demo struct {
 	webhook string // URL of the daemon's webhook
 	secret  string // of the webhook
 
-	apis   map[string]string // name → URL
-	nodes  []string
-	family string // of the templates
-	closes []func() error
-	child  *exec.Cmd
-	killed time.Time // when the daemon was started again after its kill
-	silent hub.JobID // the job whose first runner never registers
-	rolls  demoRolls
+	apis     map[string]string // name → URL
+	nodes    []string
+	family   string // of the templates
+	closes   []func() error
+	child    *exec.Cmd
+	rootHalf *exec.Cmd // of the day with real containers; nil: none runs
+	killed   time.Time // when the daemon was started again after its kill
+	silent   hub.JobID // the job whose first runner never registers
+	rolls    demoRolls
 }
 
 // demoTiming is how long things take in the demo: a fast machine's times.

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -51,6 +50,7 @@ func demo(t *testing.T) (*exec.Cmd, *spoken) {
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, filepath.Join(dir, "dayfly"), "demo", "--containers", "lxc", "--packer", packer)
 	out := new(spoken)
+	cmd.Env = append(os.Environ(), mark+"="+dir)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.WaitDelay = 20 * time.Second
 	return cmd, out
@@ -76,57 +76,9 @@ func (s *spoken) String() string {
 	return s.text.String()
 }
 
-// traces are what a sandbox has on the machine while it is there: cgroups,
-// mounts, loop devices, network devices and processes.
-func traces(program string) []string {
-	var found []string
-	for _, pattern := range []string{"/sys/fs/cgroup/dayfly-lab.*", "/sys/fs/cgroup/*/dayfly-lab.*", "/sys/fs/cgroup/*/lxc*/2[0-9][0-9][0-9][0-9]", "/sys/class/net/veth2*", "/var/lib/lxc/2*"} {
-		list, _ := filepath.Glob(pattern)
-		found = append(found, list...)
-	}
-	mounts, _ := os.ReadFile("/proc/self/mountinfo")
-	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, "dayfly-lab") || strings.Contains(line, " /mnt/disk") {
-			found = append(found, line)
-		}
-	}
-	backing, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	cache, _ := lab.CacheDir()
-	for _, b := range backing {
-		if text, _ := os.ReadFile(b); strings.HasPrefix(string(text), cache) {
-			found = append(found, b+": "+string(text))
-		}
-	}
-	processes, _ := filepath.Glob("/proc/[0-9]*/exe")
-	for _, p := range processes {
-		if exe, _ := os.Readlink(p); strings.HasPrefix(exe, filepath.Dir(program)+"/") {
-			found = append(found, p+": "+exe)
-		}
-	}
-	return found
-}
-
-// goes waits until nothing of the sandbox is left. What was there before,
-// another run's, does not count.
-func goes(t *testing.T, program string, before []string) {
-	t.Helper()
-	late := time.After(30 * time.Second)
-	for tick := time.NewTicker(20 * time.Millisecond); ; {
-		left := slices.DeleteFunc(traces(program), func(s string) bool { return slices.Contains(before, s) })
-		if len(left) == 0 {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("left on the machine:\n%s", strings.Join(left, "\n"))
-		}
-	}
-}
-
 func TestChain(t *testing.T) {
 	cmd, out := demo(t)
-	before := traces(cmd.Path)
+	before := traces(cmd)
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -142,13 +94,13 @@ func TestChain(t *testing.T) {
 	if t.Failed() {
 		t.Log(out)
 	}
-	goes(t, cmd.Path, before)
+	goes(t, cmd, before)
 }
 
 // The sandbox ends with the program that asked for it, however that ends.
 func TestNothingIsLeftAfterSIGKILL(t *testing.T) {
 	cmd, out := demo(t)
-	before := traces(cmd.Path)
+	before := traces(cmd)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -160,12 +112,12 @@ func TestNothingIsLeftAfterSIGKILL(t *testing.T) {
 			t.Fatalf("no container was started:\n%s", out)
 		}
 	}
-	if len(traces(cmd.Path)) <= len(before) {
+	if len(traces(cmd)) <= len(before) {
 		t.Error("the sandbox leaves no trace while it is there: what is looked for is wrong")
 	}
 	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	goes(t, cmd.Path, before)
+	goes(t, cmd, before)
 }
