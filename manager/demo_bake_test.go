@@ -45,7 +45,7 @@ func TestDemoBeginsWithABake(t *testing.T) {
 	// Each of them happens after the one before it.
 	for _, want := range []string{
 		"ubuntu-24.04@2.335.1-1\n", "pve1: Looking at node pve1", "It passed its smoke test",
-		"sets template ubuntu-24", "2.335.1-2: smoke: ", "morning: ", "running      job 1", "2.335.1-2: canary 1: ",
+		"sets template ubuntu-24", "2.335.1-2: smoke: ", "running      job 1", "2.335.1-2: canary 1: ",
 		"a spare of ubuntu-24.04@2.335.1-1, but the pool uses ubuntu-24.04@2.335.1-2", "2.335.1-2: bake: ", "2.335.1-2: stable: ",
 		"2.335.1-3: canary 1: ", "refused      linux.hcl:", "2.335.1-3: rolled back to ubuntu-24.04@2.335.1-2: ", "evening: ",
 	} {

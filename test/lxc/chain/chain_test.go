@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -76,6 +77,10 @@ func (s *spoken) String() string {
 	return s.text.String()
 }
 
+// allServed is the day's last line: jobs, of them served and cancelled, runners
+// (a launch that is cut off costs one), what is left, live jobs killed.
+var allServed = regexp.MustCompile(`(?m)^ *7 +7 +0 +[0-9]+ +0 +0 +0$`)
+
 func TestChain(t *testing.T) {
 	cmd, out := demo(t)
 	before := traces(cmd)
@@ -85,11 +90,15 @@ func TestChain(t *testing.T) {
 	for _, want := range []string{
 		"storage driver: overlay2 runs containers", "It passed its smoke test", "hello from a container in the container",
 		"config delivered by the root half", "the runner exited 0: its work was over",
-		"4     4       0          4        0                0                   0",
+		"kill -9 of the daemon and the root half while a job runs", "kill -9 of the daemon while a container is launched",
+		"kill -9 of the root half while a container is launched",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the day lacks %q", want)
 		}
+	}
+	if !allServed.MatchString(out.String()) {
+		t.Error("not every job was served once, or something is left")
 	}
 	if t.Failed() {
 		t.Log(out)
