@@ -236,7 +236,7 @@ func (d *demo) evening(ctx context.Context) error {
 		return setting{path: []string{"pool " + pool}, name: "enabled", value: cty.False}
 	}
 	changes := map[string][]setting{
-		"linux.hcl": {off("linux-x64"), off("linux-large")}, "release.hcl": {off("release")},
+		"linux.hcl": {off("linux-x64"), off("linux-guarded"), off("linux-large")}, "release.hcl": {off("release")},
 	}
 	if d.real() {
 		changes = map[string][]setting{"pools.hcl": {off("linux-x64")}}

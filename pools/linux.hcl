@@ -16,6 +16,22 @@ pool "linux-x64" {
   }
 }
 
+# Builds of code that nobody has reviewed: no private network may be reached but
+# the name server and the cache.
+pool "linux-guarded" {
+  description = "Builds of proposed changes"
+  labels      = concat(local.linux, ["dayfly", "guarded"])
+
+  scale {
+    max = 4
+  }
+
+  network {
+    egress = "internet"
+    allow  = ["10.20.0.1:53/udp", "10.20.0.5:3128"]
+  }
+}
+
 # Few and large, for builds that want a machine to themselves.
 pool "linux-large" {
   description = "Builds that need memory"

@@ -80,3 +80,57 @@ func TestBusyContainerThatWasChangedIsToldAndLeft(t *testing.T) {
 		p.until(5*time.Minute, "the end of the trouble", func() bool { _, told := p.troubled("is not as pool linux says"); return !told })
 	})
 }
+
+// guarded is the pool of onePool with an egress and spares.
+func guarded(egress, n string) string {
+	text := one(4, "network {\n egress = \""+egress+"\"\n allow = [\"10.0.0.53:53/udp\"]\n }\n")
+	return strings.Replace(text, "scale { max = 4 }", "scale {\n max = 4\n spare = "+n+"\n }", 1)
+}
+
+// TestEgressReachesEveryContainer: nothing is launched before pve-firewall has
+// compiled the rules, spares follow the pool, and a firewall that somebody has
+// changed is noticed.
+func TestEgressReachesEveryContainer(t *testing.T) {
+	story(t, usual, guarded("internet", "0"), func(p *play) {
+		id := p.job("acme/app", 18*time.Minute)
+		wait := p.began(id, 2*time.Minute)
+		if wait < 10*time.Second {
+			p.t.Errorf("the job began %s after it was queued, before the rules of its container were in force", wait)
+		}
+		busy := p.containers()[0]
+		options, rules := p.w.Proxmox.Firewall(busy)
+		if len(rules) != 4 || rules[1]["action"] != "REJECT" || options["enable"] != "1" {
+			p.t.Errorf("the firewall of the container is %v, %v", options, rules)
+		}
+		p.w.Proxmox.SetFirewall(busy, options)
+		p.until(20*time.Minute, "the trouble", func() bool { _, told := p.troubled("firewall rule 0 is not out ACCEPT"); return told })
+		if p.look(id).Status == hub.StatusQueued {
+			p.t.Error("the job lost its runner")
+		}
+		p.served(40 * time.Minute)
+		p.succeeded(id)
+	})
+}
+
+func TestSparesFollowTheEgressOfTheirPool(t *testing.T) {
+	story(t, usual, guarded("internet", "2"), func(p *play) {
+		all := func(n int) func() bool {
+			return func() bool {
+				vmids := p.containers()
+				return len(vmids) == 2 && !slices.ContainsFunc(vmids, func(vmid int) bool {
+					_, rules := p.w.Proxmox.Firewall(vmid)
+					return len(rules) != n
+				})
+			}
+		}
+		p.until(time.Minute, "spares", all(4))
+		for egress, n := range map[string]int{"none": 2, "all": 0} {
+			p.setPools(guarded(egress, "2"))
+			p.until(5*time.Minute, "spares of egress "+egress, all(n))
+		}
+		vmids := p.containers()
+		options, rules := p.w.Proxmox.Firewall(vmids[0])
+		p.w.Proxmox.SetFirewall(vmids[0], options, append(rules, map[string]string{"type": "out", "action": "ACCEPT", "enable": "1", "comment": "dayfly egress"})...)
+		p.until(20*time.Minute, "another spare", func() bool { return !slices.Contains(p.containers(), vmids[0]) && len(p.containers()) == 2 })
+	})
+}

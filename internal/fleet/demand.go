@@ -212,12 +212,7 @@ func (p *pass) provide(g *group, j *Job) bool {
 			q.later = q.later[1:]
 			return true
 		}
-		if len(q.rest) > 0 {
-			p.tell(j, "a spare is there for it, and tried again at "+clock(q.rest[0].Retry))
-			q.rest = q.rest[1:]
-			return true
-		}
-		if p.soonWarm(q, j) {
+		if p.rests(q, j) || p.soonWarm(q, j) {
 			return true
 		}
 	}
@@ -229,6 +224,16 @@ func (p *pass) provide(g *group, j *Job) bool {
 	}
 	g.dry = true
 	return false
+}
+
+// rests promises a job a spare that no action may touch before a time.
+func (p *pass) rests(q *pool, j *Job) bool {
+	if len(q.rest) == 0 {
+		return false
+	}
+	p.tell(j, "a spare is there for it, "+q.returns(q.rest[0]))
+	q.rest = q.rest[1:]
+	return true
 }
 
 // launch launches the pool's oldest spare that nothing forbids. What is

@@ -152,7 +152,7 @@ func (p *pass) offer(o *pool, j *Job) bool {
 	case len(o.later) > 0:
 		o.later = o.later[1:]
 		p.tell(j, "a spare is there for it, but its node has as many tasks at work as it may")
-	case p.soonWarm(o, j):
+	case p.rests(o, j), p.soonWarm(o, j):
 	case take(&o.coming, 1) == 1:
 		p.tell(j, fmt.Sprintf("a container of %s is being cloned for it", o.ref))
 	default:
@@ -216,6 +216,10 @@ func (p *pass) smokeOne(o *pool) bool {
 			p.on(Smoke, r, "smoke boot of %s", o.ref)
 		}
 		return ok
+	}
+	if len(o.rest) > 0 { // it can be booted soon
+		o.rest = o.rest[1:]
+		return true
 	}
 	if take(&o.coming, 1) == 1 {
 		return true

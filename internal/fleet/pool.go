@@ -100,6 +100,7 @@ type Pool struct {
 	Access   Access
 	Size     Size
 	Network  Network
+	Egress   Egress
 	Timeouts Timeouts
 	Retry    Retry
 	Reruns   int // of jobs that infrastructure lost, for each workflow run

@@ -66,6 +66,7 @@ func (d dice) aPool() Pool {
 	}
 	q.Roll = d.rolling()
 	q.Warm = d("warm", 5) - 2
+	q.Egress.Policy = Policy(max(0, d("egress", 6)-3))
 	if d("some nodes", 3) == 0 {
 		q.Nodes = []string{d.node(), d.node()}
 	}

@@ -137,11 +137,11 @@ func (p *pass) spare(q *pool, r *Runner) {
 	case r.Registration != Unregistered:
 		// A mint that was thought to have failed did not: never use the name again.
 		p.abandon(r, r.Created, "registered before its launch")
-	case !ready:
+	case q.stales(r) && ready:
+		q.stale = append(q.stale, r)
+	case !ready, !p.shielded(q, r):
 		l := q.line(r)
 		l.rest = append(l.rest, r)
-	case q.stales(r):
-		q.stale = append(q.stale, r)
 	default:
 		l := q.line(r)
 		l.spares = append(l.spares, r)

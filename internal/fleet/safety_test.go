@@ -108,6 +108,9 @@ func (c check) eachAction() {
 		switch a.Kind {
 		case Launch:
 			c.launch(a, r)
+			if q := c.pool(a.Pool); q != nil && r.Booted.IsZero() && q.Egress.Policy != Everything && noon.Sub(r.Cloned) < 10*time.Second {
+				c.fail(a, "the firewall's rules may not be in force: made %s ago", noon.Sub(r.Cloned))
+			}
 		case Deregister, Destroy:
 			c.remove(a, r)
 		case Smoke:

@@ -201,6 +201,8 @@ func (p *player) setPool(words []string) error {
 			q.Reserve.StorageMiB = number(v)
 		case "reserve-cores":
 			q.Reserve.Cores = number(v)
+		case "egress":
+			q.Egress.Policy = Policy(slices.Index(policyNames[:], v))
 		case "pack":
 			q.Pack = v != "no"
 		case "drained":

@@ -29,7 +29,7 @@ func TestExamplesParseWithoutWarnings(t *testing.T) {
 		_ = diags.WriteText(os.Stderr, 80, false)
 		t.Fatalf("examples have %d diagnostics", diags.Len())
 	}
-	if len(got.Pools) != 3 {
-		t.Errorf("got %d pools, want 3", len(got.Pools))
+	if len(got.Pools) != 4 {
+		t.Errorf("got %d pools, want 4", len(got.Pools))
 	}
 }

@@ -124,6 +124,8 @@ pool "linux-x64" {
     bridge   = "vmbr0"
     vlan     = 240
     firewall = false
+    egress   = "all"
+    allow    = ["10.0.0.1"]
   }
   timeouts {
     clone  = "10m"
@@ -142,6 +144,10 @@ pool "least" {
   labels = ["release"]
   github {
     repo = "acme/app"
+  }
+  network {
+    egress = "none"
+    allow  = ["10.20.0.1:53/udp", "10.20.0.0/24:3128", "192.0.2.1", "fd00::/8", "[fd00::1]:443/tcp"]
   }
 }
 `
@@ -179,6 +185,12 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 			Retry: fleet.Retry{Min: 5 * time.Second, Max: 2 * time.Minute, Attempts: 3}, Reruns: 2,
 		}, {
 			Name: "least", Scope: "acme/app", Labels: []string{"release"},
+			Egress: fleet.Egress{Policy: fleet.Nothing, Allow: []fleet.Peer{
+				{To: "10.20.0.1", Protocol: "udp", Port: 53},
+				{To: "10.20.0.0/24", Protocol: "tcp", Port: 3128},
+				{To: "192.0.2.1"}, {To: "fd00::/8"},
+				{To: "fd00::1", Protocol: "tcp", Port: 443},
+			}},
 			Reserve:  fleet.Room{StorageMiB: 2 << 10},
 			Template: fleet.Ref{Family: "ubuntu-24.04"}, Max: 5, Keep: 5, Replicas: 2, MaxAge: 30 * 24 * time.Hour,
 			Follow: fleet.Constraint{{Op: "~>", Version: "2.335"}, {Op: "!=", Version: "2.336.1-1"}},

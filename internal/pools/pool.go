@@ -52,11 +52,11 @@ func (r *reader) build(p *pool, templates map[string]template) fleet.Pool {
 		Labels:   texts(r.list(b.Labels, maxLabels, labelForm, "A label of 1 to 100 letters, digits and _.:/+=@-")),
 		Drained:  r.good(b.Enabled) && !r.flag(b.Enabled),
 		Size:     r.size(b.Size),
-		Network:  r.network(b.Network),
 		Timeouts: r.timeouts(b.Timeouts),
 		Nodes:    texts(r.list(b.Placement.Nodes, maxNodeNames, nodeForm, "The name of a Proxmox VE node")),
 		PerNode:  r.count(b.Placement.MaxPerNode, 1, maxContainers),
 	}
+	out.Network, out.Egress = r.network(b.Network)
 	from := r.template(b.Template, templates)
 	out.Template, out.Follow, out.Keep, out.Replicas, out.MaxAge = from.Ref, from.follow, from.keep, from.replicas, from.maxAge
 	out.Roll = r.rollout(b.Rollout)
@@ -143,26 +143,6 @@ func (r *reader) size(b *sizeBlock) fleet.Size {
 		s.SwapMiB = -1 // zero is "as in the template"
 	}
 	return s
-}
-
-func (r *reader) network(b *networkBlock) fleet.Network {
-	n := fleet.Network{
-		Bridge:   r.text(b.Bridge, bridgeForm, "The name of a bridge, such as \"vmbr0\", of at most 15 characters,"),
-		VLAN:     r.count(b.VLAN, 1, 4094),
-		Firewall: r.flag(b.Firewall),
-	}
-	if b.Bridge != nil {
-		return n
-	}
-	if b.VLAN != nil {
-		at := b.VLAN.Range
-		r.report(problem(&at, "Missing bridge", "vlan needs bridge: Proxmox VE tags an interface where it is plugged in."))
-	}
-	if b.Firewall != nil && b.Firewall.Range.Filename != "" {
-		at := b.Firewall.Range
-		r.report(problem(&at, "Missing bridge", "firewall needs bridge: without one, the interface stays as in the template."))
-	}
-	return fleet.Network{}
 }
 
 func (r *reader) timeouts(b *timeoutsBlock) fleet.Timeouts {

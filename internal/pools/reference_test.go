@@ -100,6 +100,9 @@ func withAttribute(kind, name, text string) string {
 	if name == "repo" {
 		delete(attrs["github"], "org")
 	}
+	if name == "allow" {
+		attrs["network"]["egress"] = `"internet"`
+	}
 	if name == "vlan" || name == "firewall" {
 		attrs["network"]["bridge"] = `"vmbr0"`
 	}

@@ -51,7 +51,7 @@ type poolBody struct {
 	Placement *placementBlock `hcl:"placement,block" doc:"Which nodes containers are on."`
 	Size      *sizeBlock      `hcl:"size,block" doc:"What a container may use. Memory is given as \"512MiB\", \"8GiB\" or \"1TiB\"."`
 	Access    *accessBlock    `hcl:"access,block" doc:"Whose jobs the pool runs. It bounds what dayfly starts runners for; GitHub gives a job to any runner that has its labels, so keep away with a runner group, or a scope, what must never reach them."`
-	Network   *networkBlock   `hcl:"network,block" doc:"Where a container's first interface is plugged in."`
+	Network   *networkBlock   `hcl:"network,block" doc:"Where a container's first interface is plugged in, and what may be reached from there."`
 	Timeouts  *timeoutsBlock  `hcl:"timeouts,block" doc:"Deadlines of a runner's phases. Durations are given as \"90s\", \"5m\" or \"1h30m\". None may exceed job."`
 	Rollout   *rolloutBlock   `hcl:"rollout,block" doc:"How the pool goes over to another template version: smoke boots without a job, canary steps, then everything, and a time in which the way back is open. A runner that fails for a reason that lies in its template counts, how jobs end does not."`
 	Retry     *retryBlock     `hcl:"retry,block" doc:"How failed attempts are spaced. Attempts never end while a job is queued."`
@@ -118,12 +118,6 @@ type sizeBlock struct {
 	CPUUnits *hcl.Attribute `hcl:"cpu_units,optional" type:"number, 1 to 10000" unset:"as in the template" example:"100" doc:"Weight of a container where guests compete for processors: one with twice as much gets twice the time. Proxmox VE gives a guest 100 that says nothing."`
 }
 
-type networkBlock struct {
-	Bridge   *hcl.Attribute `hcl:"bridge,optional" type:"text" unset:"as in the template" example:"\"vmbr0\"" doc:"Bridge, or SDN virtual network."`
-	VLAN     *hcl.Attribute `hcl:"vlan,optional" type:"number, 1 to 4094" unset:"untagged" example:"240" doc:"VLAN tag. Needs bridge."`
-	Firewall *hcl.Attribute `hcl:"firewall,optional" type:"true or false" default:"true" example:"true" doc:"Proxmox VE's firewall on the interface. Applies where bridge is set."`
-}
-
 type timeoutsBlock struct {
 	Clone    *hcl.Attribute `hcl:"clone,optional" type:"duration, 10s to 2h" default:"\"5m\"" example:"\"5m\"" doc:"Clone decided to container there."`
 	Launch   *hcl.Attribute `hcl:"launch,optional" type:"duration, 5s to 1h" default:"\"60s\"" example:"\"60s\"" doc:"Launch decided to container started."`
@@ -151,7 +145,7 @@ var later = map[string][]string{
 	"github":    {"repos", "enterprise"},
 	"placement": nil,
 	"size":      {"disk"},
-	"network":   {"egress", "allow"},
+	"network":   nil,
 	"timeouts":  {"boot", "shutdown"},
 	"retry":     nil,
 	"access":    nil,

@@ -68,7 +68,7 @@ func (c *Client) Check(ctx context.Context, pools []fleet.Pool, nodes []string) 
 	if err != nil {
 		return nil, fmt.Errorf("check Proxmox: %w", err)
 	}
-	problems := checkVersion(version)
+	problems := append(checkVersion(version), checkEgress(pools)...)
 	needs := c.poolNeeds(pools)
 	absent, more, err := c.checkPools(ctx)
 	if err != nil {
@@ -111,6 +111,20 @@ func checkVersion(v Version) []Problem {
 	return nil
 }
 
+// checkEgress says what a pool's egress cannot promise by itself. Only Sys.Audit
+// on / would show whether the datacenter's firewall is on.
+func checkEgress(pools []fleet.Pool) []Problem {
+	var problems []Problem
+	for _, p := range pools {
+		if p.Egress.Policy != fleet.Everything {
+			problems = append(problems, Problem{Advice: true,
+				What: fmt.Sprintf("pool %s limits what its jobs reach: without a root half on a node nobody waits there for the firewall's rules, and if Proxmox VE's firewall is off, there are none", p.Name),
+				Fix:  `see that "pve-firewall status" says enabled/running on every node`})
+		}
+	}
+	return problems
+}
+
 // poolNeeds are the privileges on the two resource pools.
 func (c *Client) poolNeeds(pools []fleet.Pool) []need {
 	runners, templates := "/pool/"+c.conf.RunnerPool, "/pool/"+c.conf.TemplatePool
@@ -133,7 +147,7 @@ func (c *Client) poolNeeds(pools []fleet.Pool) []need {
 		if p.Size.MemoryMiB > 0 || p.Size.SwapMiB != 0 {
 			needs = append(needs, need{runners, "VM.Config.Memory", runnersRole, fmt.Sprintf(why, "memory"), false})
 		}
-		if p.Network != (fleet.Network{}) {
+		if p.Network != (fleet.Network{}) || p.Egress.Policy != fleet.Everything {
 			needs = append(needs, need{runners, "VM.Config.Network", runnersRole, fmt.Sprintf(why, "network"), false})
 		}
 	}

@@ -47,6 +47,7 @@ type Client struct {
 	log      *slog.Logger
 	guests   cache
 	pooled   membership
+	walls    walls
 	storages storages
 	paces    paces
 	longest  time.Duration // between two looks at a task; 0: lastPoll

@@ -46,6 +46,9 @@ func (c *Client) clone(ctx context.Context, spec Spec) error {
 	if err != nil {
 		return err
 	}
+	if err := c.fence(ctx, place{spec.Template.Node, spec.VMID}, spec.Pool.Egress); err != nil {
+		return partly{"made, but not configured", err}
+	}
 	m.Configured = true
 	err = c.configure(ctx, spec.Template.Node, spec.VMID, wantedFor(spec.Pool, m.Sign(c.conf.Key)))
 	if err != nil {

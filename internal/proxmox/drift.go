@@ -23,12 +23,17 @@ func (l Listing) Drift(id fleet.VMID, p fleet.Pool) string {
 	for _, key := range slices.Sorted(maps.Keys(changes)) {
 		parts = append(parts, fmt.Sprintf("%s is %q, not %q", key, string(have[key]), fmt.Sprint(changes[key])))
 	}
+	if f, known := l.Walls[id]; known {
+		if why := wallFor(p.Egress).differs(f); why != "" {
+			parts = append(parts, why)
+		}
+	}
 	return strings.Join(parts, "; ")
 }
 
 // wantedFor is what a clone for a pool is set to.
 func wantedFor(p fleet.Pool, description string) wanted {
 	return wanted{
-		size: p.Size, network: p.Network, description: description, tags: []string{"dayfly", "dayfly-pool-" + p.Name},
+		size: p.Size, network: p.Network, guarded: p.Egress.Policy != fleet.Everything, description: description, tags: []string{"dayfly", "dayfly-pool-" + p.Name},
 	}
 }

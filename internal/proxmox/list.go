@@ -49,6 +49,7 @@ type Listing struct {
 	Mistagged map[fleet.VMID]string       // how tags of Templates contradict their manifest
 	Unusable  []Foreign                   // templates in their resource pool that must not be cloned
 	Settings  map[fleet.VMID]settings     // of Owned, for Drift
+	Walls     map[fleet.VMID]firewall     // of Owned, for Drift, as far as they are known
 }
 
 // guest is one line of GET /nodes/N/lxc.
@@ -109,6 +110,7 @@ func (c *Client) list(ctx context.Context, node string) (Listing, error) {
 			l.add(ctx, c, g, s)
 		}
 	}
+	l.Walls = c.wallsOf(ctx, node, l.Owned)
 	return l, nil
 }
 

@@ -3,6 +3,7 @@ package proxmox
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,6 +56,7 @@ func (s settings) discreet() settings {
 type wanted struct {
 	size        fleet.Size
 	network     fleet.Network
+	guarded     bool // every interface is behind the firewall
 	description string
 	tags        []string // for people; nil: leave them
 }
@@ -79,9 +81,9 @@ func (w wanted) changes(s settings) map[string]any {
 	if w.size.SwapMiB != 0 {
 		number("swap", max(w.size.SwapMiB, 0))
 	}
-	if w.network != (fleet.Network{}) {
-		if net := parseNet(string(s["net0"])).plug(w.network); net.String() != parseNet(string(s["net0"])).String() {
-			put["net0"] = net.String()
+	for key, net := range w.nets(s) {
+		if net.String() != parseNet(string(s[key])).String() {
+			put[key] = net.String()
 		}
 	}
 	// A clone of a protected template is protected, and one of a template
@@ -99,6 +101,26 @@ func (w wanted) changes(s settings) map[string]any {
 		put["tags"] = strings.Join(w.tags, ";")
 	}
 	return put
+}
+
+var netKey = regexp.MustCompile(`^net[0-9]{1,2}$`)
+
+// nets are the interfaces that are to be as wanted.
+func (w wanted) nets(s settings) map[string]iface {
+	out := map[string]iface{}
+	if w.network != (fleet.Network{}) {
+		out["net0"] = parseNet(string(s["net0"])).plug(w.network)
+	}
+	for key, value := range s {
+		if !w.guarded || !netKey.MatchString(key) || value == "" {
+			continue
+		}
+		if out[key] == nil {
+			out[key] = parseNet(string(value))
+		}
+		out[key]["firewall"] = "1"
+	}
+	return out
 }
 
 func sameTags(a, b []string) bool {

@@ -53,6 +53,7 @@ var formats = map[string]func(string) string{
 		}
 		return "value does not look like a valid IP address or CIDR network\n"
 	},
+	"pve-fw-addr-spec": addrSpec,
 	"pve-ipv4-config": func(v string) string {
 		if v == "dhcp" || v == "manual" || ip(true, false, true, "x")(v) == "" {
 			return ""

@@ -256,6 +256,9 @@ func TestFirewallFileGoesWithItsContainer(t *testing.T) {
 		if o := api.want(200, "OK", "GET /nodes/pve/lxc/20001/firewall/options").obj(); o["policy_in"] != "DROP" {
 			t.Errorf("clone's options: got %v, want the template's", o)
 		}
+		for _, dest := range []string{"10.0.0.0/8,fd00::/8", "10.0.0.1/8", "10.0.0.1,,10.0.0.2", "10.0.0.1-10.0.0.9,10.1.0.1"} {
+			api.want(400, "Parameter verification failed.", "POST /nodes/pve/lxc/20001/firewall/rules", "type", "out", "action", "DROP", "dest", dest)
+		}
 		api.want(403, "Permission check failed (/vms/9000, VM.Config.Network)", "PUT /nodes/pve/lxc/9000/firewall/options", "enable", "0")
 		api.want(200, "OK", "PUT /nodes/pve/lxc/20001/firewall/options", "enable", "0")
 		if o := admin.want(200, "OK", "GET /nodes/pve/lxc/9000/firewall/options").obj(); o["enable"] != 1.0 {
