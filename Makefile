@@ -22,8 +22,9 @@ build: ## build the programs into build/
 release: ## write the plugin's archives for VERSION (vX.Y.Z) into build/release/, as packer init wants them
 	go run ./scripts/release -version $(VERSION) -o build/release
 
-packer: ## find an installed packer, or build one once, for tests and the demo
+packer: ## find an installed packer, or build one once, for tests and the demo, and its plugin for Ansible
 	go run ./test/packertool/get
+	go run ./test/packertool/get ansible
 
 demo: build ## bake a template and play a day of jobs, on a simulated Proxmox and GitHub
 	@packer=$$(timeout 600 go run ./test/packertool/get) || echo "note: no packer: the day begins with a template that is there"; \
@@ -35,6 +36,7 @@ demo-lxc: build ## bake a template and run jobs in real containers of this machi
 
 test: lint ## every check and every test; what continuous integration runs
 	@timeout 300 go run ./test/packertool/get >/dev/null || echo "note: no packer: the tests that run it are skipped"
+	@timeout 180 go run ./test/packertool/get ansible >/dev/null || echo "note: no plugin ansible: the provisioner is not tried"
 	go test -vet=off -timeout 13m ./...
 
 check: lint ## the house rules alone: format, vet, staticcheck, generated files, imports, sizes
@@ -58,9 +60,10 @@ fuzz: ## run every fuzz test for FUZZTIME (30s) each, those of pool files for LO
 		done || exit 1; \
 	done
 
-soak: ## run WORLDS (10000) random worlds of the whole daemon, every planted bug, and the chain on real containers CHAINS (20) times
+soak: ## run WORLDS (10000) random worlds of the whole daemon, every planted bug, a release twice, and the chain on real containers CHAINS (20) times
 	go test -vet=off -count=1 -timeout 4h -run '^TestRandomWorlds' ./internal/daemon -worlds $(WORLDS)
 	DAYFLY_MUTATIONS=all go test -vet=off -count=1 -timeout 4h ./test/mutation
+	DAYFLY_RELEASE=all go test -vet=off -count=1 -timeout 4h -run '^TestReleaseIsReproducible$$' ./scripts/release
 	go test -vet=off -count=$(CHAINS) -timeout 4h -run '^TestChain$$' ./test/lxc/chain
 
 generate: ## write the generated files again, the plugin's pages in .web-docs among them

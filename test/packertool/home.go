@@ -60,8 +60,10 @@ func (h *Home) Install(t testing.TB, plugin string) {
 }
 
 // Add adds a plugin, a binary of this module.
-func (h *Home) Add(ctx context.Context, plugin string) error {
-	if out, err := h.Command(ctx, "plugins", "install", "--path", plugin, Source).CombinedOutput(); err != nil {
+func (h *Home) Add(ctx context.Context, plugin string) error { return h.add(ctx, plugin, Source) }
+
+func (h *Home) add(ctx context.Context, plugin, source string) error {
+	if out, err := h.Command(ctx, "plugins", "install", "--path", plugin, source).CombinedOutput(); err != nil {
 		return fmt.Errorf("install %s: %w: %s", plugin, err, out)
 	}
 	return nil

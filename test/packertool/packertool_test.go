@@ -51,22 +51,26 @@ func TestTamperedSourceIsNotBuilt(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte("package main\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := verify(dir); err == nil || !strings.Contains(err.Error(), sum) {
+	if err := core.verify(dir); err == nil || !strings.Contains(err.Error(), core.sum) {
 		t.Errorf("got %v, want an error that names the sum it wants", err)
 	}
 }
 
-func TestPinnedSumIsThatOfTheModule(t *testing.T) {
+func TestPinnedSumsAreThoseOfTheModules(t *testing.T) {
 	cache, err := exec.Command("go", "env", "GOMODCACHE").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(strings.TrimSpace(string(cache)), module+"@"+version)
-	if _, err := os.Stat(dir); err != nil {
-		t.Skip("packer's module is not in the module cache; \"make packer\" fetches it")
-	}
-	if err := verify(dir); err != nil {
-		t.Error(err)
+	for _, m := range []module{core, ansible} {
+		t.Run(m.name, func(t *testing.T) {
+			dir := filepath.Join(strings.TrimSpace(string(cache)), m.String())
+			if _, err := os.Stat(dir); err != nil {
+				t.Skip("the module is not in the module cache; \"make packer\" fetches it")
+			}
+			if err := m.verify(dir); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

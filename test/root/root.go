@@ -74,10 +74,16 @@ func New(t testing.TB) *Root {
 	return r
 }
 
+// Enter is what runs a program in the root file system: the words before its
+// name.
+func (r *Root) Enter() []string {
+	return []string{"nsenter", "--mount", fmt.Sprintf("--target=%d", r.hold.Process.Pid), "chroot", filepath.Join(r.dir, "root")}
+}
+
 // Command prepares a shell command in the root file system.
 func (r *Root) Command(command string) *exec.Cmd {
-	cmd := exec.Command("nsenter", "--mount", fmt.Sprintf("--target=%d", r.hold.Process.Pid),
-		"chroot", filepath.Join(r.dir, "root"), "/bin/sh", "-c", command)
+	argv := append(r.Enter(), "/bin/sh", "-c", command)
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = []string{"PATH=/stub:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"}
 	return cmd
 }
