@@ -175,7 +175,7 @@ const daemonConfig = `proxmox {
   token_file    = "token"
   template_pool = %q
   runner_pool   = %q
-  vmids         = "20000-29999"
+  vmids         = %q
 }
 
 github {
@@ -197,6 +197,17 @@ daemon {
 }
 `
 
+// halfConfig makes the daemon's node one with a root half. Its pct would be
+// Proxmox's: nothing is mended where nothing breaks.
+const halfConfig = `
+host {
+  name   = %q
+  user   = "root"
+  socket = %q
+  pct    = ["/bin/false"]
+}
+`
+
 // daemon starts "dayfly run" in a world, with the pools of text, and waits
 // until it is ready.
 func (b *bench) daemon(ctx context.Context, w *world, text string) (*child, error) {
@@ -211,8 +222,8 @@ func (b *bench) daemon(ctx context.Context, w *world, text string) (*child, erro
 	app := w.GitHub.App()
 	files := map[string]string{
 		"token": w.token, "app.pem": string(app.PEM), "webhook-secret": webhookSecret, "pools/pools.hcl": text,
-		"dayfly.hcl": fmt.Sprintf(daemonConfig, w.proxmoxURL, pve.LabTemplates, pve.LabRunners, w.githubURL, app.ID, points,
-			address, filepath.Join(b.sockets, filepath.Base(dir))),
+		"dayfly.hcl": fmt.Sprintf(daemonConfig, w.proxmoxURL, pve.LabTemplates, pve.LabRunners, w.vmids, w.githubURL, app.ID, points,
+			address, filepath.Join(b.sockets, filepath.Base(dir))) + w.half,
 	}
 	if err := os.Mkdir(filepath.Join(dir, "pools"), 0o755); err != nil {
 		return nil, err

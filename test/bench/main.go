@@ -26,6 +26,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == insideCommand {
+		os.Exit(inside(os.Args[2]))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:], full, os.Stdout, os.Stderr); err != nil {
@@ -52,11 +55,15 @@ type size struct {
 	loadJobs    int
 	idle        time.Duration // at least
 	baking      baking
+	lxcRounds   int
+	storm       int // containers at once
+	storms      int
 }
 
 var full = size{
 	rounds: 3, spareJobs: 60, coldJobs: 8, burstJobs: 100, burstRounds: 2, slotJobs: 80,
 	deliveries: 9000, paced: 5000, syncs: 300, planning: 1500 * time.Millisecond, loadJobs: 1000, idle: time.Minute, baking: oven,
+	lxcRounds: 9, storm: 16, storms: 3,
 }
 
 // bench is one run.
@@ -68,6 +75,7 @@ type bench struct {
 	bareProgram string
 	progress    io.Writer
 	folders     int
+	stages      []stage // of one job on real containers
 }
 
 // share bounds how long an experiment goes on beginning rounds. One round is
@@ -94,6 +102,7 @@ var experiments = []experiment{
 	{[]string{"slot_reuse_ms"}, (*bench).slot},
 	{[]string{"cpu_ms_per_job", "peak_rss_mb", "surplus_runners"}, (*bench).load},
 	{[]string{"bake_over_bare"}, (*bench).bake},
+	{lxcNames, (*bench).lxc},
 }
 
 var idleNames = []string{"idle_rss_mb", "idle_cpu_percent"}
@@ -130,7 +139,11 @@ func run(ctx context.Context, args []string, s size, stdout, stderr io.Writer) (
 			delete(found, name)
 		}
 	}
-	return report(found, *asJSON, *out, *strict, stdout, stderr)
+	err = report(found, *asJSON, *out, *strict, stdout, stderr)
+	if *asJSON {
+		return err
+	}
+	return errors.Join(writeStages(stdout, b.stages), err)
 }
 
 func report(found results, asJSON bool, file string, strict bool, stdout, stderr io.Writer) error {
@@ -244,7 +257,7 @@ func (b *bench) measure(ctx context.Context, chosen map[string]bool) (found resu
 	add := func(names []string, f func() (results, error)) error {
 		began := time.Now()
 		got, err := f()
-		if errors.Is(err, packertool.ErrNone) {
+		if _, here := errors.AsType[absent](err); here || errors.Is(err, packertool.ErrNone) {
 			fmt.Fprintf(b.progress, "note: %s is not measured: %v\n", names[0], err)
 			return nil
 		}

@@ -51,6 +51,11 @@ var figures = []figure{
 	{name: "peak_rss_mb", unit: "MB", goal: goal(80), garm: "279 to 351"},
 	{name: "surplus_runners", unit: "", goal: goal(0), garm: "5 to 6 % of the jobs"},
 	{name: "bake_over_bare", unit: "x", goal: goal(1.05)},
+	{name: "spare_over_bare", unit: "x", goal: goal(1.05)},
+	{name: "warm_ms", unit: "ms", goal: goal(25)},
+	{name: "boot_over_stock", unit: "x", goal: goal(0.6)},
+	{name: "storm_over_bare", unit: "x", goal: goal(1.15)},
+	{name: "warm_rss_mb", unit: "MB", goal: goal(25)},
 	{name: "idle_rss_mb", unit: "MB", goal: goal(40), garm: "64 to 70"},
 	{name: "idle_cpu_percent", unit: "%", goal: goal(0.05), garm: "0.10"},
 }

@@ -46,6 +46,8 @@ type world struct {
 	installation hub.InstallationID
 	proxmoxURL   string
 	githubURL    string
+	vmids        string // the daemon's range
+	half         string // what its configuration says of a root half
 	servers      []*http.Server
 }
 
@@ -55,7 +57,7 @@ func newWorld(s setting) (*world, error) {
 		nodes = append(nodes, fmt.Sprintf("pve%d", i+1))
 	}
 	limits := hub.Limits{Primary: 1_000_000, Points: points, Registrations: 1_000_000}
-	w := &world{meter: newMeter(), World: sim.New(sim.Config{
+	w := &world{vmids: "20000-29999", meter: newMeter(), World: sim.New(sim.Config{
 		Seed: 1, PVE: pve.Config{Nodes: nodes, Timing: s.timing}, Guest: s.guest, Hub: hub.Config{Limits: limits},
 	})}
 	w.token = pve.Lab(w.Proxmox)
@@ -72,14 +74,18 @@ func newWorld(s setting) (*world, error) {
 		})
 	}
 	w.installation = w.GitHub.AddInstallation(hub.Installation{Account: org, Repositories: []string{"app", "lib", "site"}})
-	var err error
+	return w, w.open()
+}
+
+// open serves both APIs, and closes the world if it cannot.
+func (w *world) open() (err error) {
 	if w.proxmoxURL, err = w.serve(w.meter.proxmox(w.ProxmoxAPI())); err != nil {
-		return nil, w.closed(err)
+		return w.closed(err)
 	}
 	if w.githubURL, err = w.serve(w.meter.github(w.GitHubAPI())); err != nil {
-		return nil, w.closed(err)
+		return w.closed(err)
 	}
-	return w, nil
+	return nil
 }
 
 // serve puts a handler on a loopback socket of its own.

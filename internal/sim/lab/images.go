@@ -3,6 +3,7 @@ package lab
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -34,6 +35,10 @@ Acquire::https::Proxy "` + Proxy + `";
 Acquire::Check-Valid-Until "false";
 `
 
+// ErrNoDebian says that a base image of Debian cannot be made here, and none
+// was made before.
+var ErrNoDebian = errors.New("lab: skipped: needs programs (apt-get install mmdebstrap)")
+
 // Debian is the path of a base image of Debian with systemd, made once and
 // kept in the cache.
 func Debian() (string, error) {
@@ -41,7 +46,7 @@ func Debian() (string, error) {
 	name := release + "-" + hex.EncodeToString(sum[:6]) + ".tar"
 	return Cached(name, func(to string) error {
 		if _, err := exec.LookPath("mmdebstrap"); err != nil {
-			return fmt.Errorf("lab: skipped: needs programs (apt-get install mmdebstrap)")
+			return ErrNoDebian
 		}
 		settings := filepath.Join(runDir, "apt.conf")
 		if err := os.WriteFile(settings, []byte(aptSettings), 0o644); err != nil {

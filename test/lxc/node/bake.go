@@ -40,7 +40,7 @@ source "dayfly-lxc" "runner" {
   node             = "` + lab.Host + `"
   pool             = "` + pve.LabTemplates + `"
   vm_id            = 9000
-  ostemplate       = "local:` + baseImage + `"
+  ostemplate       = "` + BaseImage + `"
   communicator     = "pct"
   template_family  = "debian-13"
   template_version = "` + Runner + `-1"

@@ -23,7 +23,7 @@ const (
 	Org       = "acme"
 	Scope     = Org + "/app"
 	FirstVMID = 20000 // of the range of runners
-	baseImage = "vztmpl/debian-13-lab_amd64.tar"
+	BaseImage = "local:vztmpl/debian-13-lab_amd64.tar"
 )
 
 // World is one node with real containers, and a GitHub.
@@ -63,7 +63,7 @@ func New(cfg sim.Config) (*World, error) {
 	w.root = "root@pam!test=" + w.Proxmox.AddToken("root@pam!test", false)
 	w.Installation = w.GitHub.AddInstallation(hub.Installation{Account: Org, Repositories: []string{"app"}})
 	w.vmids.Store(FirstVMID)
-	return w, w.Archives(map[string]func() (string, error){filepath.Base(baseImage): lab.Debian, "busybox_amd64.tar": lab.Busybox})
+	return w, w.Archives(map[string]func() (string, error){filepath.Base(BaseImage): lab.Debian, "busybox_amd64.tar": lab.Busybox})
 }
 
 // NextVMID is a number of the runners' range that no container had.
