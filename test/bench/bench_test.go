@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dayfly-ci/dayfly/internal/daemon"
+	"github.com/dayfly-ci/dayfly/internal/sim/lab"
+	"github.com/dayfly-ci/dayfly/test/lxc/node"
 	"github.com/dayfly-ci/dayfly/test/packertool"
 )
 
@@ -19,14 +22,23 @@ import (
 var tiny = size{
 	rounds: 1, spareJobs: 2, coldJobs: 1, burstJobs: 3, burstRounds: 1, slotJobs: 8,
 	deliveries: 300, paced: 200, syncs: 5, planning: time.Millisecond, loadJobs: 5,
-	baking: baking{commands: []time.Duration{time.Millisecond}},
+	baking: baking{commands: []time.Duration{time.Millisecond}}, lxcRounds: 1, storm: 2, storms: 1,
+}
+
+// TestMain is also the part in the sandbox, which is this program once more.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == insideCommand {
+		os.Exit(inside(os.Args[2]))
+	}
+	os.Exit(m.Run())
 }
 
 // promised are the figures that a report must have.
 var promised = []string{
 	"webhook_to_start_p50_ms", "webhook_to_start_p99_ms", "cold_over_bare", "burst_over_bound", "serial_over_burst",
 	"deliveries_per_second", "delivery_p99_ms", "plan_100_ms", "plan_1000_ms", "plan_10000_ms", "slot_reuse_ms",
-	"completed_to_destroy_ms", "cpu_ms_per_job", "peak_rss_mb", "surplus_runners", baked, "idle_rss_mb", "idle_cpu_percent",
+	"completed_to_destroy_ms", "cpu_ms_per_job", "peak_rss_mb", "surplus_runners", baked,
+	"spare_over_bare", "warm_ms", "boot_over_stock", "storm_over_bare", "warm_rss_mb", "idle_rss_mb", "idle_cpu_percent",
 }
 
 // baked takes a packer, which is not everywhere.
@@ -38,13 +50,21 @@ func TestReportHasEveryFigure(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "build", "bench.json")
 	var out, progress bytes.Buffer
-	want := promised
-	if _, err := packertool.Find(t.Context()); err != nil {
-		t.Logf("%s is not tried: %v", baked, err)
-		want = slices.DeleteFunc(slices.Clone(promised), func(name string) bool { return name == baked })
+	want := slices.Clone(promised)
+	_, noPacker := packertool.Find(t.Context())
+	if noPacker != nil {
+		t.Logf("%s is not tried: %v", baked, noPacker)
+		want = slices.DeleteFunc(want, func(name string) bool { return name == baked })
 	}
 	if err := run(t.Context(), []string{"-json", "-o", file}, tiny, &out, &progress); err != nil {
 		t.Fatalf("%v\n%s", err, &progress)
+	}
+	if _, why, left := strings.Cut(progress.String(), "note: "+lxcNames[0]); left {
+		if lab.Missing() == nil && noPacker == nil {
+			t.Errorf("there are containers, but %s", why)
+		}
+		t.Logf("%s%s", lxcNames[0], why)
+		want = slices.DeleteFunc(want, func(name string) bool { return slices.Contains(lxcNames, name) })
 	}
 	written, err := os.ReadFile(file)
 	if err != nil {
@@ -178,5 +198,52 @@ func TestQuantiles(t *testing.T) {
 		if got := short(v); got != want {
 			t.Errorf("short(%v) = %v, want %v", v, got, want)
 		}
+	}
+}
+
+func TestStagesOfAJob(t *testing.T) {
+	begin := time.Now().Add(-time.Minute)
+	at := func(ms int) time.Time { return begin.Add(time.Duration(ms) * time.Millisecond) }
+	clock := node.Clock() - time.Since(begin)
+	timeline := []daemon.Event{
+		{At: at(-5000), What: "decided", Detail: "clone: spare 1 of 1"}, {At: at(-4000), What: "cloned"}, {At: at(-300), What: "queued"},
+		{At: at(0), What: "delivered"}, {At: at(2), What: "decided", Detail: "launch: job 1 is queued"}, {At: at(40), What: "started"},
+		{At: at(900), What: "decided", Detail: "destroy: its job is over"}, {At: at(950), What: "destroyed"},
+	}
+	one, err := account(timeline, map[string]time.Duration{"init": clock + 20*time.Millisecond, "waiting": clock + 200*time.Millisecond, "runner": clock + 262*time.Millisecond})
+	if err != nil || one.took.Round(time.Millisecond) != 260*time.Millisecond {
+		t.Errorf("from the decision to the runner: %s, %v", one.took, err)
+	}
+	var out bytes.Buffer
+	if err := writeStages(&out, typical([][]stage{one.stages, one.stages})); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"delivered 0 0 journal", "decided 2 2 journal", "systemd runs 20 18 guest", "started 40 20 journal",
+		"config is waited for 200 160 guest", "runner's program runs 262 62 guest", "destroyed 950 688 journal",
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	for i, line := range lines[2:] {
+		if got := strings.Join(strings.Fields(line), " "); i >= len(want) || got != want[i] {
+			t.Errorf("stage %d: %q", i, got)
+		}
+	}
+	if len(lines) != 2+len(want) {
+		t.Errorf("%d stages, want %d:\n%s", len(lines)-2, len(want), &out)
+	}
+	if _, err := account(timeline[:4], nil); err == nil {
+		t.Error("a job that nothing was decided for has stages")
+	}
+}
+
+// What cannot be measured here is told, unless everything must be.
+func TestMissingLabIsANoteUnlessItIsRequired(t *testing.T) {
+	t.Setenv("DAYFLY_LAB", "")
+	if err := missing("no root"); err != error(absent("no root")) {
+		t.Errorf("got %v", err)
+	}
+	t.Setenv("DAYFLY_LAB", "require")
+	if _, here := errors.AsType[absent](missing("no root")); here {
+		t.Error("it is only a note where it is required")
 	}
 }
