@@ -117,8 +117,11 @@ func (d dice) healthy(r *Runner) {
 	kind := d("kind", 9)
 	if kind == 8 {
 		r.Booted, r.Container = ago(age-2), Running
-		if d("boots", 3) == 0 {
+		switch d("boots", 4) {
+		case 0:
 			r.Container, r.Pending = Stopped, Boot
+		case 1:
+			r.Retry = noon.Add(30 * time.Second) // an action on it failed
 		}
 		return
 	}
