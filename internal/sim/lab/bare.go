@@ -44,7 +44,9 @@ func NewBare(l pve.Launch) (*Bare, error) {
 func (b *Bare) Run() string { return filepath.Join(b.home, "run") }
 
 // Own gives a path in /run to the container's root.
-func (b *Bare) Own(name string) error { return os.Chown(filepath.Join(b.Run(), name), firstID, firstID) }
+func (b *Bare) Own(name string) error {
+	return os.Chown(filepath.Join(b.Run(), name), firstID, firstID)
+}
 
 // Start starts it.
 func (b *Bare) Start() (err error) {
