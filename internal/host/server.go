@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
@@ -52,6 +53,7 @@ type Server struct {
 	cfg      Config
 	log      *slog.Logger
 	requests chan struct{} // bounds those at work
+	firewall atomic.Int32  // which of the rules' lists named the last interface
 
 	mu      sync.Mutex
 	slots   map[fleet.VMID]*slot

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"encoding/json"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -188,6 +189,16 @@ func TestContainerRunsOnce(t *testing.T) {
 	if out, code := sh(t, dir, "begin", "DAYFLY_TRIES=0"); code != 0 {
 		t.Errorf("first start: %d, %q", code, out)
 	}
+	if out, code := sh(t, dir, "begun"); code != 0 || out != "" {
+		t.Errorf("once the runner runs: %d, %q", code, out)
+	}
+	if _, err := os.Stat(dir + "/run/jit"); err == nil {
+		t.Error("the runner runs and its config is still there")
+	}
+	if at, err := os.Stat(dir + "/lib/reserve"); err != nil || at.Size() != 1<<20 {
+		t.Errorf("no room is kept for evidence: %v", err)
+	}
+	write(t, dir+"/run/jit")
 	if out, code := sh(t, dir, "begin"); code == 0 || out != "this container has run already\n" {
 		t.Errorf("second start: %d, %q", code, out)
 	}
@@ -281,16 +292,41 @@ func TestRunnerWaitsForARoute(t *testing.T) {
 }
 
 func TestJobsLogTellsWhereItRuns(t *testing.T) {
-	dir := t.TempDir()
-	write(t, dir+"/run/jit")
-	info := dir + "/info"
-	if err := os.WriteFile(info, []byte(`[{"group":"dayfly template","detail":"Template: x@1"}]`), 0o600); err != nil {
+	host, err := os.Hostname()
+	if err != nil {
 		t.Fatal(err)
 	}
-	out, code := sh(t, dir, "begin", "DAYFLY_SETUP_INFO="+info, "DAYFLY_TRIES=0", "DAYFLY_POOL=linux", "DAYFLY_NODE=pve1", "DAYFLY_VMID=20001", "DAYFLY_TEMPLATE=x@1")
-	got, err := os.ReadFile(info)
-	if code != 0 || err != nil || !strings.Contains(string(got), `Pool: linux\nTemplate: x@1\nNode: pve1\nContainer: 20001 `) || !strings.Contains(string(got), "dayfly template") {
-		t.Errorf("got %d, %s, %s, %v", code, out, got, err)
+	facts := "Pool: linux\nNode: pve1\nContainer: 20001 " + host
+	for name, c := range map[string]struct{ info, template, detail string }{
+		"one line":    {`[{"group":"dayfly template","detail":"Template: x@1"}]`, "x@1", "Pool: linux\nTemplate: x@1\nNode: pve1\nContainer: 20001 " + host},
+		"many lines":  {"[\n  {\n    \"group\": \"dayfly template\",\n    \"detail\": \"a [b] {c}\"\n  }\n]\n", "", facts},
+		"empty":       {"[]\n", "", facts},
+		"damaged":     {"{", "", facts},
+		"hostile":     {"[]", `x"}]`, facts},
+		"of two ends": {"[]", `x\n`, facts},
+	} {
+		dir := t.TempDir()
+		write(t, dir+"/run/jit")
+		info := dir + "/info"
+		if err := os.WriteFile(info, []byte(c.info), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, code := sh(t, dir, "begin", "DAYFLY_SETUP_INFO="+info, "DAYFLY_TRIES=0", "DAYFLY_POOL=linux", "DAYFLY_NODE=pve1", "DAYFLY_VMID=20001", "DAYFLY_TEMPLATE="+c.template)
+		text, err := os.ReadFile(info)
+		if code != 0 || out != "" || err != nil {
+			t.Errorf("%s: %d, %s, %v", name, code, out, err)
+		}
+		var got []struct{ Group, Detail string }
+		if err := json.Unmarshal(text, &got); err != nil || len(got) == 0 {
+			t.Errorf("%s: %v: %s", name, err, text)
+			continue
+		}
+		if last := got[len(got)-1]; last.Group != "dayfly runner" || last.Detail != c.detail {
+			t.Errorf("%s: got %+v, want %q", name, last, c.detail)
+		}
+		if kept := strings.Contains(c.info, "template"); kept != (got[0].Group == "dayfly template") {
+			t.Errorf("%s: what was there: %s", name, text)
+		}
 	}
 }
 
