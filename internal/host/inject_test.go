@@ -171,20 +171,24 @@ func TestConfigWaitsForTheContainer(t *testing.T) {
 
 // TestConfigWaitsForTheFirewall has the rules come late.
 func TestConfigWaitsForTheFirewall(t *testing.T) {
-	rules := ""
+	var rules, asked string
 	n := newNode(t, func(c *Config) {
-		rules = filepath.Join(c.PVE, "rules")
-		c.Rules = [][]string{{"/bin/false"}, {"/bin/cat", rules}}
+		rules, asked = filepath.Join(c.PVE, "rules"), filepath.Join(c.PVE, "asked")
+		c.Rules = [][]string{{"/bin/false"}, {"/bin/sh", "-c", "echo >>" + asked + "; cat " + rules}}
 	})
 	n.made(testID, "net0: name=eth0,bridge=vmbr0,firewall=1,type=veth", "net1: name=eth1,bridge=vmbr1,type=veth")
 	must(t, os.WriteFile(rules, []byte("-A PVEFW-FWBR-OUT -m physdev --physdev-in veth200011i0 -j veth200010i0-OUT\n"), 0o644))
 	j := n.boot(testID)
 	done := make(chan error, 1)
 	go func() { done <- n.inject(testID) }()
-	select {
-	case err := <-done:
-		t.Fatalf("before the rules are there: %v", err)
-	case <-time.After(50 * time.Millisecond):
+	for looks := 0; looks < 5; {
+		select {
+		case err := <-done:
+			t.Fatalf("before the rules are there, after %d looks: %v", looks, err)
+		case <-time.After(5 * time.Millisecond):
+		}
+		text, _ := os.ReadFile(asked)
+		looks = len(text)
 	}
 	if _, err := j.try("test -e /run/dayfly/jit"); err == nil {
 		t.Fatal("the config is there before the firewall's rules")
