@@ -57,3 +57,32 @@ func TestContainerLivesAndDies(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What the gateway's hardware address is, containers remember: it stays when a
+// lower one comes onto the bridge.
+func TestGatewayKeepsItsHardwareAddress(t *testing.T) {
+	machine(t)
+	address := func() string {
+		text, err := os.ReadFile("/sys/class/net/" + Bridge + "/address")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	before := address()
+	for _, args := range [][]string{
+		{"link", "add", "low", "address", "00:00:00:00:00:01", "type", "veth", "peer", "name", "low-peer"},
+		{"link", "set", "low", "master", Bridge, "up"},
+	} {
+		if err := run("ip", args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	during := address()
+	if err := run("ip", "link", "delete", "low"); err != nil {
+		t.Fatal(err)
+	}
+	if after := address(); during != before || after != before {
+		t.Errorf("it was %q, then %q and %q", before, during, after)
+	}
+}

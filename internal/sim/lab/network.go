@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,28 +25,35 @@ const ManagementAddress = managementAddress
 
 // network makes the bridges. Packets are not forwarded between them.
 func network() error {
-	for _, args := range [][]string{
-		{"link", "set", "lo", "up"},
-		{"link", "add", Management, "type", "bridge"},
-		{"address", "add", managementAddress + "/24", "dev", Management},
-		{"link", "set", Management, "up"},
-	} {
-		if err := run("ip", args...); err != nil {
-			return err
-		}
+	if err := run("ip", "link", "set", "lo", "up"); err != nil {
+		return err
 	}
-	return addBridge(Bridge, Gateway)
+	if err := addBridge(Management, managementAddress); err != nil {
+		return err
+	}
+	return addServedBridge(Bridge, Gateway)
 }
 
+// addBridge makes a bridge with an address of the node's. Its hardware address
+// is set: else it is the lowest of its ports', and each container that came or
+// went could take the gateway away from all others until they ask again.
 func addBridge(name, address string) error {
+	ip := netip.MustParseAddr(address).As4()
 	for _, args := range [][]string{
-		{"link", "add", name, "type", "bridge"},
+		{"link", "add", name, "address", fmt.Sprintf("02:00:%02x:%02x:%02x:%02x", ip[0], ip[1], ip[2], ip[3]), "type", "bridge"},
 		{"address", "add", address + "/24", "dev", name},
 		{"link", "set", name, "up"},
 	} {
 		if err := run("ip", args...); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func addServedBridge(name, address string) error {
+	if err := addBridge(name, address); err != nil {
+		return err
 	}
 	return serveAddresses(name, address)
 }
@@ -85,5 +93,5 @@ func bridgeOf(bridge, tag string) (string, error) {
 	if _, err := fmt.Sscan(tag, &vlan); err != nil {
 		return "", fmt.Errorf("VLAN %q: %w", tag, err)
 	}
-	return name, addBridge(name, fmt.Sprintf("10.%d.%d.1", 100+vlan>>8, vlan&255))
+	return name, addServedBridge(name, fmt.Sprintf("10.%d.%d.1", 100+vlan>>8, vlan&255))
 }
