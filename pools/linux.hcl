@@ -30,6 +30,12 @@ pool "linux-guarded" {
     egress = "internet"
     allow  = ["10.20.0.1:53/udp", "10.20.0.5:3128"]
   }
+
+  env = {
+    HTTP_PROXY  = "http://10.20.0.5:3128"
+    HTTPS_PROXY = "http://10.20.0.5:3128"
+    NO_PROXY    = "localhost,127.0.0.1"
+  }
 }
 
 # Few and large, for builds that want a machine to themselves.

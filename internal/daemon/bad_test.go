@@ -110,9 +110,9 @@ func TestStrangerIsNoRootHalf(t *testing.T) {
 // used.
 func TestTemplateOfAnotherContractIsNotUsed(t *testing.T) {
 	for contract, want := range map[string]string{
-		"0":   `its guest keeps contract "0", this dayfly 1: it was baked by an older plugin`,
-		"2":   "its guest keeps contract 2, which this dayfly does not know",
-		"one": `its guest keeps contract "one", this dayfly 1`,
+		"0":   `its guest keeps contract "0", this dayfly 2: it was baked by an older plugin`,
+		"3":   "its guest keeps contract 3, which this dayfly does not know",
+		"one": `its guest keeps contract "one", this dayfly 2`,
 	} {
 		t.Run(contract, func(t *testing.T) {
 			t.Parallel()

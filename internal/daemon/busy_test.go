@@ -17,7 +17,7 @@ type says string
 
 func (s says) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{
-		StatusCode: http.StatusOK, Header: http.Header{"Dayfly-Contract": {"1"}}, Request: r,
+		StatusCode: http.StatusOK, Header: http.Header{"Dayfly-Contract": {"2"}}, Request: r,
 		Body: io.NopCloser(strings.NewReader(string(s))),
 	}, nil
 }

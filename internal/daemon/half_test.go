@@ -144,11 +144,12 @@ func TestRootHalfThatIsAwayIsSaidAndCostsNothingElse(t *testing.T) {
 	})
 }
 
-// TestRootHalfOfAnotherContractIsNotUsed speaks contract 2.
+// TestRootHalfOfAnotherContractIsNotUsed speaks contract 1, which knows no
+// environment of pools.
 func TestRootHalfOfAnotherContractIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlay(t, usual, one(2))
-		p.halves, p.contract = []string{"pve"}, "2"
+		p.halves, p.contract = []string{"pve"}, "1"
 		p.start()
 		defer p.stop()
 		p.until(time.Minute, "it is told", func() bool {

@@ -63,7 +63,7 @@ func (d *Daemon) launchByEnv(ctx context.Context, r fleet.Runner, pool fleet.Poo
 	events := []journal.Event{m.event(r)}
 	r.RegistrationID = m.reg.ID
 	give := func(r *runner) { m.done(r); spent("launch failed")(r) }
-	if err := d.cfg.Proxmox.DeliverEnv(ctx, r.Node, r.VMID, host.JITVariable, m.jit, variables(facts(r))...); err != nil {
+	if err := d.cfg.Proxmox.DeliverEnv(ctx, r.Node, r.VMID, host.JITVariable, m.jit, variables(facts(r), pool.Env)...); err != nil {
 		return outcome{err: err, events: events, apply: give, hold: theNode}
 	}
 	d.metrics.issued()
@@ -107,7 +107,7 @@ func (d *Daemon) launchByHost(ctx context.Context, c *host.Client, r fleet.Runne
 	}
 	events := []journal.Event{m.event(r)}
 	r.RegistrationID = m.reg.ID
-	said, err := d.hand(ctx, c, r, m, begun)
+	said, err := d.hand(ctx, c, r, pool.Env, m, begun)
 	if err != nil {
 		give := func(r *runner) { m.done(r); runs(r); spent("launch failed")(r) }
 		out := outcome{err: err, events: events, apply: give, hold: theNode}
@@ -131,14 +131,14 @@ func (d *Daemon) bringUp(ctx context.Context, r fleet.Runner) error {
 // hand brings a config into a container that was begun. First its manifest
 // must say that one may be there: nothing else in its configuration does. It
 // returns what the journal is to say of it.
-func (d *Daemon) hand(ctx context.Context, c *host.Client, r fleet.Runner, m mint, begun error) (said string, err error) {
+func (d *Daemon) hand(ctx context.Context, c *host.Client, r fleet.Runner, env fleet.Env, m mint, begun error) (said string, err error) {
 	if begun != nil {
 		return "", begun
 	}
 	if err := d.cfg.Proxmox.MarkLaunched(ctx, r.Node, r.VMID); err != nil {
 		return "", err
 	}
-	_, err = c.Inject(ctx, r.VMID, r.Name, m.jit, facts(r))
+	_, err = c.Inject(ctx, r.VMID, r.Name, m.jit, facts(r), env)
 	if errors.Is(err, fleet.ErrUnknownOutcome) {
 		// The deadline to register decides.
 		return "config given to the root half, which may not have delivered it: " + err.Error(), nil
@@ -173,11 +173,15 @@ func facts(r fleet.Runner) map[string]string {
 	}
 }
 
-// variables are facts as the environment has them.
-func variables(facts map[string]string) []string {
+// variables are facts and a pool's environment as that of a container's init
+// has them.
+func variables(facts map[string]string, env fleet.Env) []string {
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(facts)) {
 		list = append(list, name+"="+facts[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		list = append(list, host.EnvPrefix+name+"="+env[name])
 	}
 	return list
 }

@@ -23,7 +23,7 @@ func (d *Daemon) smoke(ctx context.Context, r fleet.Runner, pool fleet.Pool) out
 	ctx, cancel := context.WithTimeout(ctx, pool.Timeouts.Launch)
 	defer cancel()
 	give := spent("its smoke boot did not start")
-	err := d.cfg.Proxmox.DeliverEnv(ctx, r.Node, r.VMID, proxmox.SmokeVariable, fleet.NewSecret(d.cfg.GitHub.URL()))
+	err := d.cfg.Proxmox.DeliverEnv(ctx, r.Node, r.VMID, proxmox.SmokeVariable, fleet.NewSecret(d.cfg.GitHub.URL()), variables(nil, pool.Env)...)
 	if err != nil {
 		return outcome{err: err, hold: theNode, apply: func(r *runner) {
 			give(r)

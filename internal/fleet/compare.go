@@ -113,6 +113,7 @@ func (p Pool) described() []Field {
 		{"network.firewall", "", text(p.Network.Firewall), NewClones},
 		{"network.egress", "", text(p.Egress.Policy), NewClones},
 		{"network.allow", "", p.Egress.allowed(), NewClones},
+		{"env", "", strings.Join(p.Env.Lines(), " "), NewRunners},
 		{"timeouts.clone", "", text(p.Timeouts.Clone), AtOnce},
 		{"timeouts.launch", "", text(p.Timeouts.Launch), AtOnce},
 		{"timeouts.register", "", text(p.Timeouts.Register), AtOnce},

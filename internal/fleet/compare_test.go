@@ -59,6 +59,8 @@ func TestCompareOverlooksNothing(t *testing.T) {
 			if v.Index(0).Kind() == reflect.String {
 				v.Index(0).SetString("x")
 			}
+		case v.Kind() == reflect.Map:
+			v.Set(reflect.ValueOf(Env{"A": "x"}))
 		default:
 			t.Fatalf("%s is of a new kind", path)
 		}

@@ -15,6 +15,7 @@ import (
 func (p *pass) resolve(q *pool, roll *Rollout) {
 	if roll == nil || roll.Stable.Family == "" {
 		q.ref, q.replicas = p.room.replicas(q.Pool, p.have.Templates)
+		q.mute = q.muted()
 		if q.full = q.outdated(); q.full != "" {
 			q.replicas = nil
 		}
@@ -23,6 +24,7 @@ func (p *pass) resolve(q *pool, roll *Rollout) {
 	main, other := roll.lines()
 	q.roll = roll
 	q.ref, q.replicas = main, p.room.of(q.Pool, main, p.have.Templates)
+	q.mute = q.muted()
 	q.full = p.barren(q)
 	if q.full != "" {
 		q.replicas = nil
@@ -75,7 +77,7 @@ func (m *room) of(q Pool, ref Ref, all []Template) []Template {
 	var found []Template
 	for _, t := range all {
 		if t.Ref == ref && (len(q.Nodes) == 0 || slices.Contains(q.Nodes, t.Node)) {
-			found = append(found, t)
+			found = append(found, q.seen(t))
 		}
 	}
 	slices.SortFunc(found, byReplica)

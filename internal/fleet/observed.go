@@ -16,7 +16,8 @@ type Template struct {
 	Copy     bool      // a replica of another one on its node
 	Runner   string    // version of actions/runner in it
 	Built    time.Time // when; zero if it does not say
-	Outdated string    // why its runners could do no job, by its age: nothing is cloned from it; empty: they can
+	NoEnv    bool      // its guest would not give its jobs the environment that a pool asks for
+	Outdated string    // why its runners could do no job, mostly by its age: nothing is cloned from it; empty: they can
 }
 
 // Node is one Proxmox node that was listed, now or before.

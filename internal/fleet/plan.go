@@ -55,6 +55,7 @@ type pool struct {
 	roll     *Rollout   // nil: none is known
 	other    *pool      // its other line, in a roll
 	full     string     // why nothing more can be cloned now, once that is known
+	mute     bool       // guests of its version would leave out what Env says
 	listen   int        // idle runners that a job could still take
 	soon     int        // runners that will listen shortly, or took a job we have not heard of
 	takers   []*group   // that count on these

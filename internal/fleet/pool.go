@@ -101,6 +101,7 @@ type Pool struct {
 	Size     Size
 	Network  Network
 	Egress   Egress
+	Env      Env
 	Timeouts Timeouts
 	Retry    Retry
 	Reruns   int // of jobs that infrastructure lost, for each workflow run

@@ -116,7 +116,7 @@ func (q *pool) stales(r *Runner) bool {
 		return false
 	}
 	known := r.Template.Family != ""
-	return r.Drift != "" || r.Scope != q.Scope && r.Scope != "" || known && (r.Template.Family != q.ref.Family || q.ref.Version != "" && r.Template.Version != q.ref.Version)
+	return r.Drift != "" || q.mute || r.Scope != q.Scope && r.Scope != "" || known && (r.Template.Family != q.ref.Family || q.ref.Version != "" && r.Template.Version != q.ref.Version)
 }
 
 // spare offers a stopped container to demand, or clears it away.

@@ -149,6 +149,7 @@ func (m *room) replicas(q Pool, all []Template) (Ref, []Template) {
 		if t.Family != q.Template.Family || len(q.Nodes) > 0 && !slices.Contains(q.Nodes, t.Node) {
 			continue
 		}
+		t = q.seen(t)
 		usable = append(usable, t)
 		if m.online[t.Node] {
 			online = append(online, t)

@@ -18,7 +18,7 @@ func (m *mover) shelve(q Pool) shelf {
 	for _, t := range m.have.Templates {
 		if t.Family == q.Template.Family || m.known(q.Name, t.Ref) {
 			if len(q.Nodes) == 0 || slices.Contains(q.Nodes, t.Node) {
-				s.list = append(s.list, t)
+				s.list = append(s.list, q.seen(t))
 			}
 		}
 	}

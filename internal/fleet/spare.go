@@ -25,8 +25,11 @@ func (p *pass) replaceStale() {
 				what = "warm container"
 			}
 			why := fmt.Sprintf("a %s of %s, but the pool uses %s", what, have, use)
-			if have == use {
+			switch {
+			case have == use && r.Drift != "":
 				why = fmt.Sprintf("a %s that is not as the pool says: %s", what, r.Drift)
+			case have == use:
+				why = fmt.Sprintf("a %s whose guest would leave the pool's env out", what)
 			}
 			if p.destroy(r, "%s", why) {
 				q.stale = q.stale[1:]

@@ -203,6 +203,11 @@ func (p *player) setPool(words []string) error {
 			q.Reserve.Cores = number(v)
 		case "egress":
 			q.Egress.Policy = Policy(slices.Index(policyNames[:], v))
+		case "env":
+			q.Env = nil
+			if v != "" {
+				q.Env = Env{"HTTP_PROXY": v}
+			}
 		case "pack":
 			q.Pack = v != "no"
 		case "drained":
@@ -291,7 +296,7 @@ func (p *player) setTemplate(words []string) error {
 	id := VMID(number(words[0]))
 	p.templates = slices.DeleteFunc(p.templates, func(t Template) bool { return t.VMID == id })
 	if words[1] != "removed" {
-		t := Template{VMID: id, Ref: ref(words[1]), Node: words[2], Storage: "local-zfs", Locked: slices.Contains(words, "locked"), Copy: slices.Contains(words, "copy")}
+		t := Template{VMID: id, Ref: ref(words[1]), Node: words[2], Storage: "local-zfs", Locked: slices.Contains(words, "locked"), Copy: slices.Contains(words, "copy"), NoEnv: slices.Contains(words, "noenv")}
 		for _, w := range words[3:] {
 			if size, ok := strings.CutPrefix(w, "full="); ok {
 				t.Full, t.DiskMiB = true, number(size)

@@ -85,11 +85,12 @@ func (c *Client) Watch(ctx context.Context, mark string) (View, error) {
 	return v, c.wrap("watch", err)
 }
 
-// Inject delivers a JIT config. fleet.ErrUnknownOutcome says that the guest
+// Inject delivers a JIT config, with what the job's log begins with and what its
+// steps find in their environment. fleet.ErrUnknownOutcome says that the guest
 // may have it; any other error that it has not.
-func (c *Client) Inject(ctx context.Context, id fleet.VMID, name string, jit fleet.Secret, facts map[string]string) (Injected, error) {
+func (c *Client) Inject(ctx context.Context, id fleet.VMID, name string, jit fleet.Secret, facts map[string]string, env fleet.Env) (Injected, error) {
 	var done Injected
-	err := c.call(ctx, injectBound+callBound, http.MethodPost, verb(id, "inject"), Injection{name, jit.Reveal(), facts}, &done)
+	err := c.call(ctx, injectBound+callBound, http.MethodPost, verb(id, "inject"), Injection{name, jit.Reveal(), facts, env}, &done)
 	return done, c.wrap(fmt.Sprintf("inject into container %d", id), err)
 }
 

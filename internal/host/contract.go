@@ -10,13 +10,13 @@ import (
 // Contract is the version of what the two halves say to each other, which is
 // JSON over HTTP. Every request and answer carries it in contractHeader; an
 // answer with another one comes from a root half that cannot be used.
-const Contract = 1
+const Contract = 2
 
 const contractHeader = "Dayfly-Contract"
 
 // Bounds of what the halves send each other.
 const (
-	maxRequest = 96 << 10 // a JIT config has 2 to 4 KiB
+	maxRequest = 128 << 10 // a JIT config has 2 to 4 KiB, an environment at most 8, of which JSON can make 48
 	maxAnswer  = 4 << 20
 )
 
@@ -52,6 +52,7 @@ type Injection struct {
 	Name  string            `json:"name"` // the runner's, as in the manifest
 	JIT   string            `json:"jit"`
 	Facts map[string]string `json:"facts,omitempty"` // DAYFLY_POOL, …: for the job's log
+	Env   fleet.Env         `json:"env,omitempty"`   // for the job's steps
 }
 
 // Injected is the answer to an Injection.

@@ -27,6 +27,11 @@ import (
 // the runner takes its config from (scripts/guest/files/dayfly-runner.service).
 const JITVariable = "ACTIONS_RUNNER_INPUT_JITCONFIG"
 
+// EnvPrefix begins the names of a pool's variables where they are in the
+// environment of a container's init, and mean nothing to it
+// (scripts/guest/files/take-env).
+const EnvPrefix = "DAYFLY_ENV_"
+
 // Where things are in a container: below its root and below its /run.
 const (
 	guestRun  = "dayfly"     // of /run, made by the unit dayfly-env
@@ -57,7 +62,7 @@ func (in Injection) check() error {
 			return fmt.Errorf("fact %.40q: %w", name, fleet.ErrInvalid)
 		}
 	}
-	return nil
+	return in.Env.Check()
 }
 
 func (in Injection) text() []byte {
@@ -65,6 +70,9 @@ func (in Injection) text() []byte {
 	fmt.Fprintf(&b, "%s=%s\n", JITVariable, in.JIT)
 	for _, name := range slices.Sorted(maps.Keys(in.Facts)) {
 		fmt.Fprintf(&b, "%s=%s\n", name, quoted(in.Facts[name]))
+	}
+	for _, line := range in.Env.Lines() {
+		b.WriteString(line + "\n")
 	}
 	return b.Bytes()
 }

@@ -17,7 +17,7 @@ import (
 const testJIT = "canary+JIT/config=="
 
 func (n *node) inject(id fleet.VMID) error {
-	_, err := n.c.Inject(n.t.Context(), id, testName, fleet.NewSecret(testJIT), nil)
+	_, err := n.c.Inject(n.t.Context(), id, testName, fleet.NewSecret(testJIT), nil, nil)
 	return err
 }
 
@@ -26,11 +26,13 @@ func TestConfigReachesTheGuestInOneStep(t *testing.T) {
 	n.made(testID)
 	j := n.boot(testID)
 	done, err := n.c.Inject(t.Context(), testID, testName, fleet.NewSecret(testJIT),
-		map[string]string{"DAYFLY_POOL": "linux", "DAYFLY_NODE": "pve1", "DAYFLY_TEMPLATE": "ubuntu 24.04"})
+		map[string]string{"DAYFLY_POOL": "linux", "DAYFLY_NODE": "pve1", "DAYFLY_TEMPLATE": "ubuntu 24.04"},
+		fleet.Env{"NO_PROXY": "localhost, 'a'; #b", "HTTP_PROXY": "http://10.20.0.5:3128"})
 	if err != nil || done.Boot == "" {
 		t.Fatalf("inject: %+v, %v", done, err)
 	}
-	want := "ACTIONS_RUNNER_INPUT_JITCONFIG=" + testJIT + "\nDAYFLY_NODE=pve1\nDAYFLY_POOL=linux\nDAYFLY_TEMPLATE=\"ubuntu 24.04\""
+	want := "ACTIONS_RUNNER_INPUT_JITCONFIG=" + testJIT + "\nDAYFLY_NODE=pve1\nDAYFLY_POOL=linux\nDAYFLY_TEMPLATE=\"ubuntu 24.04\"" +
+		"\nHTTP_PROXY=\"http://10.20.0.5:3128\"\nNO_PROXY=\"localhost, 'a'; #b\""
 	if got := j.sh("cat /run/dayfly/jit"); got != want {
 		t.Errorf("the file holds %q, want %q", got, want)
 	}
@@ -90,18 +92,23 @@ func TestConfigIsForTheRunnerThatItWasMintedFor(t *testing.T) {
 	n := newNode(t, nil)
 	n.made(testID)
 	n.boot(testID)
-	_, err := n.c.Inject(t.Context(), testID, "dayfly-linux-another", fleet.NewSecret(testJIT), nil)
+	_, err := n.c.Inject(t.Context(), testID, "dayfly-linux-another", fleet.NewSecret(testJIT), nil, nil)
 	if !errors.Is(err, fleet.ErrDenied) {
 		t.Errorf("the config of another runner: %v", err)
 	}
 	for _, jit := range []string{"", "two\nlines", "spa ces", strings.Repeat("x", 70000), "quote\"", "$HOME"} {
-		if _, err := n.c.Inject(t.Context(), testID, testName, fleet.NewSecret(jit), nil); !errors.Is(err, fleet.ErrInvalid) {
+		if _, err := n.c.Inject(t.Context(), testID, testName, fleet.NewSecret(jit), nil, nil); !errors.Is(err, fleet.ErrInvalid) {
 			t.Errorf("config %.20q: %v", jit, err)
 		}
 	}
 	for name, value := range map[string]string{"PATH": "x", "DAYFLY_X": "a\nb", "DAYFLY_Y": `"`, "LD_PRELOAD": "x"} {
-		if _, err := n.c.Inject(t.Context(), testID, testName, fleet.NewSecret(testJIT), map[string]string{name: value}); !errors.Is(err, fleet.ErrInvalid) {
+		if _, err := n.c.Inject(t.Context(), testID, testName, fleet.NewSecret(testJIT), map[string]string{name: value}, nil); !errors.Is(err, fleet.ErrInvalid) {
 			t.Errorf("fact %s=%q: %v", name, value, err)
+		}
+	}
+	for name, value := range map[string]string{"PATH": "x", "A": "a\nb", "B": `"`, "C": "$HOME", "LD_PRELOAD": "x", "DAYFLY_POOL": "x", "D": "", "E-F": "x"} {
+		if _, err := n.c.Inject(t.Context(), testID, testName, fleet.NewSecret(testJIT), nil, fleet.Env{name: value}); !errors.Is(err, fleet.ErrInvalid) {
+			t.Errorf("variable %s=%q: %v", name, value, err)
 		}
 	}
 }

@@ -147,12 +147,12 @@ func TestOtherContractsAreRefusedOnBothSides(t *testing.T) {
 	must(t, err)
 	body, _ := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), "this root half speaks 1") {
+	if resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), "this root half speaks 2") {
 		t.Errorf("without a contract: %d %s", resp.StatusCode, body)
 	}
 	for name, answer := range map[string]func(http.ResponseWriter){
 		"none":        func(w http.ResponseWriter) { _, _ = w.Write([]byte(`{}`)) },
-		"another one": func(w http.ResponseWriter) { w.Header().Set(contractHeader, "2"); _, _ = w.Write([]byte(`{}`)) },
+		"another one": func(w http.ResponseWriter) { w.Header().Set(contractHeader, "1"); _, _ = w.Write([]byte(`{}`)) },
 	} {
 		other, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)
@@ -161,7 +161,7 @@ func TestOtherContractsAreRefusedOnBothSides(t *testing.T) {
 		if _, err := c.Hello(t.Context()); !errors.Is(err, ErrContract) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if _, err := c.Inject(t.Context(), testID, testName, fleet.NewSecret("x"), nil); !errors.Is(err, fleet.ErrUnknownOutcome) {
+		if _, err := c.Inject(t.Context(), testID, testName, fleet.NewSecret("x"), nil, nil); !errors.Is(err, fleet.ErrUnknownOutcome) {
 			t.Errorf("%s: an effect that nobody knows: %v", name, err)
 		}
 	}
@@ -187,7 +187,7 @@ func TestRequestsAreBoundedAndStrict(t *testing.T) {
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+l.Addr().String()+c.path, bytes.NewReader([]byte(c.body)))
 		must(t, err)
-		req.Header.Set(contractHeader, "1")
+		req.Header.Set(contractHeader, "2")
 		resp, err := http.DefaultClient.Do(req)
 		must(t, err)
 		_ = resp.Body.Close()
@@ -200,7 +200,7 @@ func TestRequestsAreBoundedAndStrict(t *testing.T) {
 func TestNobodyThereIsUnavailable(t *testing.T) {
 	c := Local(filepath.Join(t.TempDir(), "none"))
 	_, hello := c.Hello(t.Context())
-	_, inject := c.Inject(t.Context(), testID, testName, fleet.NewSecret("x"), nil)
+	_, inject := c.Inject(t.Context(), testID, testName, fleet.NewSecret("x"), nil, nil)
 	for _, err := range []error{hello, inject} {
 		if !errors.Is(err, fleet.ErrUnavailable) {
 			t.Errorf("got %v, want that it is unavailable", err)

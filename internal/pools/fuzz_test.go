@@ -63,6 +63,7 @@ func checkPool(t *testing.T, p fleet.Pool) {
 		"timeouts": min(p.Timeouts.Clone, p.Timeouts.Launch, p.Timeouts.Register, p.Timeouts.Idle, p.Timeouts.Job) > 0,
 		"retry":    p.Retry.Min > 0 && p.Retry.Min <= p.Retry.Max && p.Retry.Attempts > 0,
 		"network":  p.Network.Bridge != "" || p.Network == fleet.Network{},
+		"env":      p.Env.Check() == nil,
 	} {
 		if !ok {
 			t.Errorf("pool %+v breaks the rule about %s", p, what)

@@ -1,6 +1,8 @@
 package pools
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +22,7 @@ locals {
   linux = ["self-hosted", "linux", local.arch]
   arch  = "x64"
   big   = { cores = 8, memory = "${4 * 4}GiB" }
+  proxy = { HTTPS_PROXY = "http://10.20.0.5:3128" }
 }
 
 limits {
@@ -42,6 +45,7 @@ defaults {
   scale {
     max = 5
   }
+  env = { NO_PROXY = "localhost" }
 }
 
 template "ubuntu-24" {
@@ -114,6 +118,7 @@ pool "linux-x64" {
 
     cpu_units = 50
   }
+  env = merge(local.proxy, { "GOFLAGS" = "-mod=mod -trimpath", JAVA_HOME = "/opt/jdk" })
   access {
     repos     = ["acme/*"]
     workflows = ["ci.yml@main"]
@@ -178,6 +183,7 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 			},
 			Spare: 2, Warm: 3, Max: 12, Nodes: []string{"pve1", "pve2"}, PerNode: 8, Drained: true,
 			Size:    fleet.Size{Cores: 8, MemoryMiB: 16 << 10, SwapMiB: -1, CPUUnits: 50},
+			Env:     fleet.Env{"HTTPS_PROXY": "http://10.20.0.5:3128", "GOFLAGS": "-mod=mod -trimpath", "JAVA_HOME": "/opt/jdk"},
 			Access:  fleet.Access{Repos: []string{"acme/*"}, Workflows: []string{"ci.yml@main"}, Events: []string{"push"}, Public: true},
 			Network: fleet.Network{Bridge: "vmbr0", VLAN: 240},
 			Timeouts: fleet.Timeouts{Clone: 10 * time.Minute, Launch: 45 * time.Second,
@@ -191,6 +197,7 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 				{To: "192.0.2.1"}, {To: "fd00::/8"},
 				{To: "fd00::1", Protocol: "tcp", Port: 443},
 			}},
+			Env:      fleet.Env{"NO_PROXY": "localhost"},
 			Reserve:  fleet.Room{StorageMiB: 2 << 10},
 			Template: fleet.Ref{Family: "ubuntu-24.04"}, Max: 5, Keep: 5, Replicas: 2, MaxAge: 30 * 24 * time.Hour,
 			Follow: fleet.Constraint{{Op: "~>", Version: "2.335"}, {Op: "!=", Version: "2.336.1-1"}},
@@ -272,6 +279,34 @@ pool "own-repo" {
 	for i, p := range got.Pools {
 		if is := string(p.Scope) + " " + p.Group; is != want[i] {
 			t.Errorf("pool %s has scope and group %q, want %q", p.Name, is, want[i])
+		}
+	}
+}
+
+// TestEnvironmentIsBounded: a container's configuration and memory hold it.
+func TestEnvironmentIsBounded(t *testing.T) {
+	parse := func(variables int, value string) (fleet.Desired, string) {
+		var env strings.Builder
+		for n := range variables {
+			fmt.Fprintf(&env, "V%d = %q\n", n, value)
+		}
+		got, diags := Parse(map[string][]byte{"a.hcl": []byte(withAttribute("pool", "env", "{\n"+env.String()+"}"))})
+		return got, diags.Error()
+	}
+	for _, c := range []struct {
+		variables int
+		value     string
+		want      string
+	}{
+		{64, "x", ""},
+		{65, "x", "At most 64 variables are expected, not 65."},
+		{3, strings.Repeat("x", 2048), ""},
+		{1, strings.Repeat("x", 2049), "a value has 1 to 2048 characters"},
+		{4, strings.Repeat("x", 2048), "It is too much: at most 64 variables with 8192 characters in all are expected, not 4 with 8200."},
+	} {
+		got, said := parse(c.variables, c.value)
+		if c.want == "" && (said != "" || len(got.Pools[0].Env) != c.variables) || !strings.Contains(said, c.want) {
+			t.Errorf("%d variables of %d characters: %.300s, want %q", c.variables, len(c.value), said, c.want)
 		}
 	}
 }

@@ -57,6 +57,7 @@ func (r *reader) build(p *pool, templates map[string]template) fleet.Pool {
 		PerNode:  r.count(b.Placement.MaxPerNode, 1, maxContainers),
 	}
 	out.Network, out.Egress = r.network(b.Network)
+	out.Env = r.env(b.Env)
 	from := r.template(b.Template, templates)
 	out.Template, out.Follow, out.Keep, out.Replicas, out.MaxAge = from.Ref, from.follow, from.keep, from.replicas, from.maxAge
 	out.Roll = r.rollout(b.Rollout)

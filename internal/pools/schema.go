@@ -44,6 +44,7 @@ type poolBody struct {
 	Description *hcl.Attribute `hcl:"description,optional" type:"text" unset:"none" example:"\"General purpose runners\"" doc:"For people."`
 	Labels      *hcl.Attribute `hcl:"labels,optional" type:"list of 1 to 100 texts" example:"[\"self-hosted\", \"linux\", \"x64\"]" doc:"Labels of the runners, complete: GitHub adds none, not even self-hosted. A job runs on a pool that has all labels of its runs-on."`
 	Template    *hcl.Attribute `hcl:"template,optional" type:"reference" example:"template.ubuntu-24" doc:"Template to clone, one of this configuration's template blocks."`
+	Env         *hcl.Attribute `hcl:"env,optional" type:"names and texts, at most 64" unset:"none" example:"{ HTTPS_PROXY = \"http://10.20.0.5:3128\", NO_PROXY = \"localhost,.example.com\" }" doc:"Environment variables for the steps of jobs, and for the runner itself, which takes its proxies from them; Docker's daemon and containers of a job have none of them. No place for secrets: they are in git, in plans, and every job reads them. A value is printable ASCII without quotation marks, backslashes, backticks and dollar signs. Names that the runner, the guest or a shell use are refused: PATH, HOME, ACTIONS_*, GITHUB_*, RUNNER_*, DAYFLY_*, LD_* and others. A pool's own map replaces that of defaults; merge makes one of several."`
 	Enabled     *hcl.Attribute `hcl:"enabled,optional" type:"true or false" default:"true" example:"false" doc:"false drains the pool: running jobs end, no new runner starts."`
 
 	Scale     *scaleBlock     `hcl:"scale,block" doc:"How many containers there are."`
@@ -136,11 +137,11 @@ type retryBlock struct {
 // later names what the language is meant to have and this release cannot
 // honour. It is refused rather than ignored, and told apart from a misspelling.
 var later = map[string][]string{
-	"":          {"variable", "env"},
+	"":          {"variable"},
 	"dayfly":    nil,
 	"limits":    nil,
 	"template":  {"verify"},
-	"pool":      {"env"},
+	"pool":      nil,
 	"scale":     {"min_idle", "burst"},
 	"github":    {"repos", "enterprise"},
 	"placement": nil,

@@ -188,6 +188,9 @@ func (c *Client) checkNode(ctx context.Context, node string, pools []fleet.Pool)
 			if p.Network != (fleet.Network{}) {
 				needs = append(needs, need{own.plug(p.Network).zone(), "SDN.Use", netRole, "for the network of pool " + p.Name, false})
 			}
+			if why := p.Misfit(t); why != "" {
+				problems = append(problems, Problem{What: fmt.Sprintf("pool %s does not use template %d (%s) on node %s: %s", p.Name, t.VMID, t.Ref, node, why)})
+			}
 		}
 		switch {
 		case t.Outdated != "":

@@ -17,6 +17,7 @@ import (
 var bigPool = fleet.Pool{
 	Name: "web", Template: fleet.Ref{Family: "ubuntu-24.04", Version: "2.335.1-1"},
 	Size: fleet.Size{Cores: 4, MemoryMiB: 4096}, Network: fleet.Network{Bridge: "vmbr0", VLAN: 30},
+	Env: fleet.Env{"HTTP_PROXY": "http://10.20.0.5:3128"},
 }
 
 func (w *world) check(pools ...fleet.Pool) []Problem {
@@ -145,10 +146,14 @@ func TestCheckSeesWhatIsWrongAround(t *testing.T) {
 		"unusable template": {"", func(w *world) { w.addTemplate(9006, pve.LabStorage, "9", map[string]string{"description": "x"}) },
 			`template 9006 (ubuntu-9006) on node pve is not used: no line "dayfly:"`, true},
 		"template of another contract": {"", func(w *world) {
-			info := TemplateInfo{Schema: 1, Family: "ubuntu-24.04", Version: "2.335.1-1", State: "ready", Contract: "2"}
+			info := TemplateInfo{Schema: 1, Family: "ubuntu-24.04", Version: "2.335.1-1", State: "ready", Contract: "3"}
 			w.addTemplate(9007, pve.LabStorage, "2.335.1-1", map[string]string{"description": info.Describe()})
-		}, "template 9007 (ubuntu-24.04@2.335.1-1) on node pve is not used: its guest keeps contract 2, which this dayfly does not know: " +
+		}, "template 9007 (ubuntu-24.04@2.335.1-1) on node pve is not used: its guest keeps contract 3, which this dayfly does not know: " +
 			"it is older than the plugin that baked it; hint: bake it again", false},
+		"guest without env": {"", func(w *world) {
+			info := TemplateInfo{Schema: 1, Family: "ubuntu-24.04", Version: "2.335.1-1", State: "ready", Contract: "1"}
+			w.addTemplate(9007, pve.LabStorage, "2.335.1-1", map[string]string{"description": info.Describe()})
+		}, "pool web does not use template 9007 (ubuntu-24.04@2.335.1-1) on node pve: its guest is of a release without env", false},
 		"template without a contract": {"", func(w *world) {
 			info := TemplateInfo{Schema: 1, Family: "ubuntu-24.04", Version: "2.335.1-1", State: "ready"}
 			w.addTemplate(9007, pve.LabStorage, "2.335.1-1", map[string]string{"description": info.Describe()})

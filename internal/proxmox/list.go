@@ -196,7 +196,7 @@ func (l *Listing) addTemplate(ctx context.Context, c *Client, g guest, s setting
 		Ref: info.Ref(), Node: l.Node, VMID: g.id(), Storage: s.storage(),
 		Locked: g.Lock != "", Full: c.full(ctx, s.storage()), DiskMiB: int(g.MaxDisk.int() >> 20),
 		Build: info.Build, Copy: info.Replica > 0, Runner: info.Runner, Built: info.BuiltAt,
-		Outdated: info.Foreign(),
+		NoEnv: info.noEnv(), Outdated: info.Foreign(),
 	})
 }
 

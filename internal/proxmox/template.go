@@ -59,8 +59,13 @@ func (i TemplateInfo) Ref() fleet.Ref { return fleet.Ref{Family: i.Family, Versi
 
 // GuestContract is the version of what a template's guest and dayfly expect of
 // each other: where the JIT config appears, and what is left where by whom. The
-// provisioner writes it down (scripts/guest/base.sh).
-const GuestContract = 1
+// provisioner writes it down (scripts/guest/base.sh). A guest of contract 1
+// differs in one thing only, and is good for all pools that do not need it: it
+// takes no variables of the pool out of the environment of its init.
+const (
+	GuestContract = 2
+	withoutEnv    = 1
+)
 
 // Foreign says why a guest must not be used because of its contract; empty: it
 // may be. One that says nothing is served: whoever bakes without the
@@ -68,13 +73,16 @@ const GuestContract = 1
 func (i TemplateInfo) Foreign() string {
 	n, err := strconv.Atoi(i.Contract)
 	switch {
-	case i.Contract == "" || err == nil && n == GuestContract:
+	case i.Contract == "" || err == nil && (n == GuestContract || n == withoutEnv):
 		return ""
 	case err == nil && n > GuestContract:
 		return fmt.Sprintf("its guest keeps contract %d, which this dayfly does not know: it is older than the plugin that baked it", n)
 	}
 	return fmt.Sprintf("its guest keeps contract %.16q, this dayfly %d: it was baked by an older plugin", i.Contract, GuestContract)
 }
+
+// noEnv reports whether the guest takes no variables of a pool.
+func (i TemplateInfo) noEnv() bool { return i.Contract == strconv.Itoa(withoutEnv) }
 
 // Describe returns the description that carries i.
 func (i TemplateInfo) Describe() string {

@@ -85,7 +85,7 @@ func (w *world) checked() {
 }
 
 func (w *world) addTemplate(id int, storage, version string, config map[string]string) {
-	info := TemplateInfo{Schema: 1, Family: "ubuntu-24.04", Version: version, State: "ready", Contract: "1"}
+	info := TemplateInfo{Schema: 1, Family: "ubuntu-24.04", Version: version, State: "ready", Contract: "2"}
 	all := map[string]string{
 		"hostname": fmt.Sprintf("ubuntu-%d", id), "description": info.Describe(), "tags": "dayfly-template;dayfly-state.ready",
 		"net0": "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:D4:AF:9C,ip=dhcp,type=veth", "features": "nesting=1",

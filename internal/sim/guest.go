@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
@@ -29,6 +30,9 @@ const (
 	RootfsAilment = "guest"          // an Ailment that every container of it has
 	RootfsVersion = "runner_version" // default 2.335.1
 )
+
+// variablePrefix begins the names of a pool's variables in PID 1's environment.
+const variablePrefix = "DAYFLY_ENV_"
 
 const defaultVersion = "2.335.1"
 
@@ -56,13 +60,14 @@ type machine struct {
 	run     pve.Running
 	ail     Ailment
 	rng     *rand.Rand
-	gone    bool // it was halted
-	leaving bool // it is going down by itself
-	told    bool // it was asked to shut down, and obeys
-	lost    bool // it has no network
-	waiting bool // for a JIT config
-	refused bool // GitHub did not want its version
-	taken   bool // it has, or had, one
+	gone    bool              // it was halted
+	leaving bool              // it is going down by itself
+	told    bool              // it was asked to shut down, and obeys
+	lost    bool              // it has no network
+	waiting bool              // for a JIT config
+	refused bool              // GitHub did not want its version
+	taken   bool              // it has, or had, one
+	env     map[string]string // of the steps of its job
 	session *hub.Session
 	job     hub.JobID
 	started time.Time
@@ -174,8 +179,20 @@ func (m *machine) start() {
 			}
 		})
 	default:
-		m.launch(config)
+		m.launch(config, pooled(m.run.Env))
 	}
+}
+
+// pooled are the variables of the pool in the environment of PID 1. One that the
+// guest could not hand on as it is, it leaves out.
+func pooled(init map[string]string) map[string]string {
+	env := map[string]string{}
+	for name, value := range init {
+		if name, ok := strings.CutPrefix(name, variablePrefix); ok && variable.MatchString(name+"="+value) {
+			env[name] = value
+		}
+	}
+	return env
 }
 
 // takes is how long something takes in this guest.
@@ -201,10 +218,10 @@ func (m *machine) prove() {
 }
 
 // launch runs the runner with the config.
-func (m *machine) launch(config string) {
+func (m *machine) launch(config string, env map[string]string) {
 	m.waiting = false
 	m.w.mu.Lock()
-	m.taken = true
+	m.taken, m.env = true, env
 	m.w.mu.Unlock()
 	m.w.watchJIT(config, m.run)
 	if m.ail == NeverRegisters || m.ail == Mute {

@@ -28,7 +28,7 @@ type Half struct {
 	First, Last int
 	Pool        string // resource pool
 	Key         string
-	Contract    string // that it speaks; empty: "1"
+	Contract    string // that it speaks; empty: "2"
 	User        string // the only one that it serves; empty: whoever asks
 }
 
@@ -37,7 +37,7 @@ const (
 	halfHeader = "Dayfly-Contract"
 	halfWatch  = 25 * time.Second
 	halfInject = 20 * time.Second
-	halfBody   = 96 << 10
+	halfBody   = 128 << 10
 )
 
 // halfServer is a root half.
@@ -49,7 +49,7 @@ type halfServer struct {
 // HalfAPI is a node's root half, with the world's faults on the way to it.
 func (w *World) HalfAPI(c Half) http.Handler {
 	if c.Contract == "" {
-		c.Contract = "1"
+		c.Contract = "2"
 	}
 	h := &halfServer{w, c}
 	mux := http.NewServeMux()
@@ -241,12 +241,16 @@ func read(rw http.ResponseWriter, r *http.Request, into any) bool {
 
 var jitText = regexp.MustCompile(`^[A-Za-z0-9+/=_-]+$`)
 
+// variable is what the guest reads as it was meant.
+var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=[ !#%-\[\]^_a-~]+$`)
+
 // inject waits until the guest waits for a config, and gives it one.
 func (h *halfServer) inject(rw http.ResponseWriter, r *http.Request, k pve.Container) {
 	var in struct {
 		Name  string            `json:"name"`
 		JIT   string            `json:"jit"`
 		Facts map[string]string `json:"facts"`
+		Env   map[string]string `json:"env"`
 	}
 	if !read(rw, r, &in) {
 		return
@@ -259,10 +263,16 @@ func (h *halfServer) inject(rw http.ResponseWriter, r *http.Request, k pve.Conta
 		halfFail(rw, 400, "invalid", "the JIT config is not base64")
 		return
 	}
+	for name, value := range in.Env {
+		if !variable.MatchString(name + "=" + value) {
+			halfFail(rw, 400, "invalid", "variable %q", name)
+			return
+		}
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), halfInject)
 	defer cancel()
 	for {
-		got := h.w.give(k.VMID, in.JIT)
+		got := h.w.give(k.VMID, in.JIT, in.Env)
 		switch {
 		case got.boot != "":
 			halfOK(rw, map[string]string{"boot": got.boot})
@@ -289,7 +299,7 @@ type gift struct {
 }
 
 // give hands a config to a container that waits for one.
-func (w *World) give(vmid int, config string) gift {
+func (w *World) give(vmid int, config string, env map[string]string) gift {
 	done := make(chan gift, 1)
 	w.agenda.After(0, func() {
 		w.mu.Lock()
@@ -303,7 +313,7 @@ func (w *World) give(vmid int, config string) gift {
 		case m.ail == NoSpace:
 			done <- gift{full: true}
 		default:
-			m.launch(config)
+			m.launch(config, env)
 			done <- gift{boot: m.bootID()}
 		}
 	})

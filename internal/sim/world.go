@@ -123,10 +123,21 @@ func (w *World) Inject(vmid int, config string) bool {
 			done <- false
 			return
 		}
-		m.launch(config)
+		m.launch(config, nil)
 		done <- true
 	})
 	return <-done
+}
+
+// Env is the environment of the job's steps in a container that runs, as far as
+// it came with the JIT config.
+func (w *World) Env(vmid int) map[string]string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if m := w.guests.live[vmid]; m != nil {
+		return m.env
+	}
+	return nil
 }
 
 // Busy reports whether a job runs in the container: the host evidence of its

@@ -66,5 +66,5 @@ packages ca-certificates curl git jq tar unzip xz-utils zip zstd ${DAYFLY_PACKAG
 sync_time
 add_user
 allow_sudo
-fact contract 1
+fact contract 2
 fact os "$PRETTY_NAME"

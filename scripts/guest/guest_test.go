@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -133,6 +134,44 @@ func TestFactsAreTakenOutOfTheEnvironment(t *testing.T) {
 	want := variable + "=Y29uZmln\nDAYFLY_NODE=pve-1.example\nDAYFLY_POOL=ubuntu\nDAYFLY_TEMPLATE=ubuntu-24.04@2.335.1-1\nDAYFLY_VMID=20001\nDAYFLY_RUNNER=ubuntu-x7f\n"
 	if err != nil || string(got) != want {
 		t.Errorf("the file holds %q, %v, want %q", got, err, want)
+	}
+}
+
+// The pool's variables mean nothing to PID 1; in the file they have their names.
+// Whoever takes one pair of quotes off reads what was meant.
+func TestVariablesOfThePoolAreTakenOutOfTheEnvironment(t *testing.T) {
+	run, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]string{
+		"HTTP_PROXY": "http://user@10.20.0.5:3128/", "lower_case": "1", "A": "a", "NO_PROXY": "localhost, *.example.com;#=",
+		"ODD": "it's [100 %] (good)!? {x} <y> & | ~^_*+-/=:,.;@#'", "_X9": "  inner  spaces",
+	}
+	env := []string{
+		variable + "=Y29uZmln", "HTTPS_PROXY=of-the-container", "A=1\nDAYFLY_ENV_FORGED=x", "DAYFLY_ENV_QUOTE=a\"b", "DAYFLY_ENV_TICK=`id`", "DAYFLY_ENV_DOLLAR=$HOME",
+		"DAYFLY_ENV_BACK=a\\b", "DAYFLY_ENV_LINES=a\nb", "DAYFLY_ENV_BYTE=a\x80", "DAYFLY_ENV_9=x", "DAYFLY_ENV_=x", "DAYFLY_ENV_A-B=x",
+	}
+	for name, value := range values {
+		env = append(env, "DAYFLY_ENV_"+name+"="+value)
+	}
+	asInit(t, `env -i DAYFLY_RUN=`+run+` PATH="$PATH" sh files/take-env`, env...)
+	got, err := os.ReadFile(filepath.Join(run, "jit"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(string(got), "\n"), "\n")
+	if len(lines) != 1+len(values) || lines[0] != variable+"=Y29uZmln" {
+		t.Errorf("the file holds %q", lines)
+	}
+	out, err := exec.Command("sh", "-c", `while IFS= read -r line; do value=${line#*=}; value=${value#\"}; printf '%s=%s\n' "${line%%=*}" "${value%\"}"; done <`+filepath.Join(run, "jit")).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range values {
+		if !slices.Contains(lines, name+`="`+value+`"`) || !strings.Contains("\n"+string(out), "\n"+name+"="+value+"\n") {
+			t.Errorf("%s is not %q: %q, read as %q", name, value, lines, out)
+		}
 	}
 }
 

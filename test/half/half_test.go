@@ -139,7 +139,7 @@ func (n *node) live() {
 	v := n.watch("", 0)
 	n.start()
 	began := time.Now()
-	done, err := n.client.Inject(t.Context(), vmid, name, fleet.NewSecret("canary"), map[string]string{"DAYFLY_POOL": "linux"})
+	done, err := n.client.Inject(t.Context(), vmid, name, fleet.NewSecret("canary"), map[string]string{"DAYFLY_POOL": "linux"}, fleet.Env{"HTTP_PROXY": "http://10.20.0.5:3128"})
 	n.must(err)
 	t.Logf("injected %s after the start", time.Since(began))
 	v = n.watch(v.Mark, 1)
@@ -151,7 +151,7 @@ func (n *node) live() {
 	if !w.Taken || w.Worker || w.Boot != done.Boot {
 		t.Errorf("work: %+v", w)
 	}
-	if _, err := n.client.Inject(t.Context(), vmid, name, fleet.NewSecret("second"), nil); !errors.Is(err, fleet.ErrExists) {
+	if _, err := n.client.Inject(t.Context(), vmid, name, fleet.NewSecret("second"), nil, nil); !errors.Is(err, fleet.ErrExists) {
 		t.Errorf("a second config: %v", err)
 	}
 	s, err := n.client.Stats(t.Context(), vmid)
@@ -218,7 +218,7 @@ func TestNothingIsDeliveredBeforeThePacketFilterKnowsTheContainer(t *testing.T) 
 	n.start()
 	done := make(chan error, 1)
 	go func() {
-		_, err := n.client.Inject(t.Context(), vmid, name, fleet.NewSecret("canary"), nil)
+		_, err := n.client.Inject(t.Context(), vmid, name, fleet.NewSecret("canary"), nil, nil)
 		done <- err
 	}()
 	select {

@@ -127,7 +127,7 @@ func (g *guest) adopt() {
 func (g *guest) inject() {
 	g.Helper()
 	config := g.mint()
-	if _, err := g.w.half(g.TB).Inject(g.Context(), fleet.VMID(g.vmid), g.name, fleet.NewSecret(config), nil); err != nil {
+	if _, err := g.w.half(g.TB).Inject(g.Context(), fleet.VMID(g.vmid), g.name, fleet.NewSecret(config), nil, nil); err != nil {
 		g.Fatalf("%v\n%s", err, g.log())
 	}
 }
@@ -148,9 +148,9 @@ try "to hide that the container was used, as the runner" rm -f /var/lib/dayfly/s
 try "to lay down another config, as the runner" bash -c 'echo forged >/run/dayfly/jit'
 try "the root half's socket" sudo -n ls HALFDIR
 try "the root half's socket by PID 1" sudo -n ls /proc/1/root/HALFDIR
-try "the root half's port without a certificate" bash -c 'printf "GET /v1/hello HTTP/1.1\r\nHost: host\r\nDayfly-Contract: 1\r\n\r\n" | timeout 4 openssl s_client -quiet -connect GATEWAY:HALFPORT 2>/dev/null | grep -i contract'
-try "the root half's port with a certificate of its own" bash -c 'cd /tmp && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout k.pem -out c.pem -subj /CN=daemon.dayfly.internal -days 2 && printf "GET /v1/hello HTTP/1.1\r\nHost: host\r\nDayfly-Contract: 1\r\n\r\n" | timeout 4 openssl s_client -quiet -cert c.pem -key k.pem -connect GATEWAY:HALFPORT | grep -i contract'
-try "the root half's port without TLS" bash -c 'exec 3<>/dev/tcp/GATEWAY/HALFPORT; printf "GET /v1/hello HTTP/1.1\r\nHost: host\r\nDayfly-Contract: 1\r\n\r\n" >&3; grep -i "HTTP/1.1 200" <&3'
+try "the root half's port without a certificate" bash -c 'printf "GET /v1/hello HTTP/1.1\r\nHost: host\r\nDayfly-Contract: 2\r\n\r\n" | timeout 4 openssl s_client -quiet -connect GATEWAY:HALFPORT 2>/dev/null | grep -i contract'
+try "the root half's port with a certificate of its own" bash -c 'cd /tmp && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout k.pem -out c.pem -subj /CN=daemon.dayfly.internal -days 2 && printf "GET /v1/hello HTTP/1.1\r\nHost: host\r\nDayfly-Contract: 2\r\n\r\n" | timeout 4 openssl s_client -quiet -cert c.pem -key k.pem -connect GATEWAY:HALFPORT | grep -i contract'
+try "the root half's port without TLS" bash -c 'exec 3<>/dev/tcp/GATEWAY/HALFPORT; printf "GET /v1/hello HTTP/1.1\r\nHost: host\r\nDayfly-Contract: 2\r\n\r\n" >&3; grep -i "HTTP/1.1 200" <&3'
 try "another container's config, in processes" sudo -n bash -c 'cat /proc/[0-9]*/environ | tr "\0" "\n" | grep "[c]anary-of-another"'
 try "another container's config, in files" sudo -n grep -rslE -D skip "[c]anary-of-another" /run /dev/shm /var/lib /mnt
 try "another container's files" sudo -n ls VICTIMROOT/bin
@@ -189,7 +189,7 @@ func (w *world) victim(t *testing.T) *guest {
 	v.adopt()
 	v.write("secret", canary+"\n")
 	v.start()
-	if _, err := w.half(t).Inject(t.Context(), fleet.VMID(v.vmid), v.name, fleet.NewSecret(canary), nil); err != nil {
+	if _, err := w.half(t).Inject(t.Context(), fleet.VMID(v.vmid), v.name, fleet.NewSecret(canary), nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	return v
