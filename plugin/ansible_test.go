@@ -86,7 +86,7 @@ exec %s /usr/bin/env -i "$@"
 // SSH whose only container is the root file system.
 func (g *inside) attached() string {
 	g.Helper()
-	bin := g.TempDir()
+	bin := g.tools()
 	if err := os.WriteFile(filepath.Join(bin, "lxc-attach"), fmt.Appendf(nil, enterScript, strings.Join(g.root.Enter(), " ")), 0o755); err != nil {
 		g.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/dayfly-ci/dayfly/internal/proxmox"
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
+	"github.com/dayfly-ci/dayfly/test/nodetools"
 	"github.com/dayfly-ci/dayfly/test/packertool"
 )
 
@@ -168,14 +169,9 @@ func exists(file string) func() bool {
 	return func() bool { _, err := os.Stat(file); return err == nil }
 }
 
-// attachScript stands for lxc-attach: the container is this machine, so that
-// nothing is sealed and files go below a folder of the test.
-const attachScript = `#!/bin/sh
-shift 4
-exec /usr/bin/env -i "$@"
-`
-
-// local makes a world whose node is this machine, with an lxc-attach.
+// local makes a world whose node is this machine. Its containers are this
+// machine too, so that nothing is sealed and files go below a folder of the
+// test.
 func local(t *testing.T) *world {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -185,12 +181,21 @@ func local(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin := t.TempDir()
-	if err := os.WriteFile(filepath.Join(bin, "lxc-attach"), []byte(attachScript), 0o755); err != nil {
-		t.Fatal(err)
+	w := newWorld(t, pve.Config{Nodes: []string{host}})
+	t.Setenv("PATH", w.tools()+":"+os.Getenv("PATH"))
+	return w
+}
+
+// tools is a folder with the node's programs.
+func (w *world) tools() string {
+	w.Helper()
+	bin := w.TempDir()
+	keep, err := nodetools.Write(bin, w.node)
+	if err != nil {
+		w.Fatal(err)
 	}
-	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
-	return newWorld(t, pve.Config{Nodes: []string{host}})
+	w.sim.PublishTo(keep)
+	return bin
 }
 
 // processes are those whose executable suits.

@@ -43,6 +43,9 @@ func (b *build) admit(ctx context.Context, m *made, now map[string]string) error
 // enter connects to the clone, through the node where there is a way.
 func (b *build) enter(ctx context.Context, m *made, address string) (packersdk.Communicator, error) {
 	if b.node != nil {
+		if err := b.prove(ctx, m.vmid); err != nil {
+			return nil, err
+		}
 		if err := b.waitUp(ctx, m.vmid); err != nil {
 			return nil, err
 		}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
 	"strconv"
 	"time"
 
@@ -15,39 +13,6 @@ import (
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/plugin/lxc/pct"
 )
-
-// onNode reports whether the build runs on the node, as root.
-func (c *Config) onNode() bool {
-	host, err := os.Hostname()
-	if err != nil || host != c.Node || os.Geteuid() != 0 {
-		return false
-	}
-	_, err = exec.LookPath("lxc-attach")
-	return err == nil
-}
-
-// reachesNode reports whether there is a way to root on the node.
-func (c *Config) reachesNode() bool { return c.HostSSH != nil || c.onNode() }
-
-// usesNode reports whether the build needs that way.
-func (c *Config) usesNode() bool {
-	checks := c.OSTemplateChecksum != "" && c.OSTemplateURL == ""
-	return c.Comm.Type == "pct" || checks || len(c.rootOptions()) > 0 || len(c.SmokeTest.Commands) > 0 && !c.SmokeTest.Skip
-}
-
-// nodeShell opens the way to root on the node, if there is one and the build
-// needs it.
-func (c *Config) nodeShell(ctx context.Context) (pct.Shell, error) {
-	switch h := c.HostSSH; {
-	case !c.usesNode() || !c.reachesNode():
-		return nil, nil
-	case h == nil:
-		return pct.Local{}, nil
-	default:
-		return pct.Dial(ctx, pct.Host{Address: h.address(), User: h.Username, KeyFile: h.PrivateKeyFile, Password: h.Password,
-			KnownHosts: h.KnownHostsFile, Fingerprint: h.HostKeyFingerprint})
-	}
-}
 
 // stepAddress waits until the container has an address, and until its SSH
 // server answers there. Packer's own step looks every 5 s only.

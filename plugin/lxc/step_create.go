@@ -31,6 +31,9 @@ func (*stepCreate) Run(ctx context.Context, state multistep.StateBag) multistep.
 		b.vmid = m.vmid
 		b.publish(state)
 		b.ui.Say(fmt.Sprintf("Made container %d.", m.vmid))
+		err = b.prove(ctx, m.vmid)
+	}
+	if err == nil {
 		err = b.tag(ctx, m, b.tags(proxmox.BuildingTag), nil)
 	}
 	if err != nil {

@@ -138,7 +138,7 @@ func (b *build) pinRaw(ctx context.Context) error {
 		i := strings.IndexAny(l, ":=") // checked to be there
 		fmt.Fprintf(&lines, "%s: %s\n", strings.TrimSpace(l[:i]), strings.TrimSpace(l[i+1:]))
 	}
-	file := fmt.Sprintf("/etc/pve/lxc/%d.conf", b.vmid)
+	file := confFile(b.vmid)
 	// Lines of an earlier template are not written twice.
 	script := `f=$1; while IFS= read -r l; do grep -qxF -- "$l" "$f" || printf '%s\n' "$l" >>"$f" || exit 1; done`
 	_, err := pct.Pipe(ctx, b.node, strings.NewReader(lines.String()), "sh", "-c", script, "sh", file)

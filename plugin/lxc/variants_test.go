@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -111,31 +109,6 @@ func TestRootOptionsByTicket(t *testing.T) {
 	w.set("password", "wrong-password")
 	w.set("template_version", "2")
 	w.fails("does not know root@pam or its secret")
-}
-
-// nodeShell gives the build a node to reach by SSH, with tools that note what
-// they are told and do nothing else. lxc-attach runs on this machine.
-func (w *world) nodeShell() *sshd.Server {
-	w.Helper()
-	bin := w.TempDir()
-	for name, script := range map[string]string{
-		"lxc-attach": "#!/bin/sh\nshift 4\nexec /usr/bin/env -i \"$@\"\n",
-		"pct":        "#!/bin/sh\nexit 0\n",
-		"pvesm":      "#!/bin/sh\necho " + bin + "/image\n",
-		"grep":       "#!/bin/sh\nexit 0\n", // of the file in /etc/pve: nothing is to be added
-	} {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755); err != nil {
-			w.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(bin, "image"), []byte("image"), 0o644); err != nil {
-		w.Fatal(err)
-	}
-	s := sshd.New(w, "hunter2secret", nil)
-	s.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH")}
-	w.set("host_ssh", map[string]any{"host": "127.0.0.1", "port": s.Port(), "password": "hunter2secret",
-		"host_key_fingerprint": ssh.FingerprintSHA256(s.HostKey())})
-	return s
 }
 
 func TestChecksumOnTheNode(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/dayfly-ci/dayfly/internal/proxmox"
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
+	"github.com/dayfly-ci/dayfly/test/nodetools"
 	"github.com/dayfly-ci/dayfly/test/packertool"
 	"github.com/dayfly-ci/dayfly/test/sshd"
 )
@@ -101,7 +102,8 @@ func (b *bench) kitchen(ctx context.Context) (*kitchen, error) {
 	if err := k.home.Add(ctx, plugin); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "lxc-attach"), []byte("#!/bin/sh\nshift 4\nexec /usr/bin/env -i \"$@\"\n"), 0o755); err != nil {
+	keep, err := nodetools.Write(dir, "pve1")
+	if err != nil {
 		return nil, err
 	}
 	if k.node, err = sshd.Start(nodePassword, nil); err != nil {
@@ -113,6 +115,7 @@ func (b *bench) kitchen(ctx context.Context) (*kitchen, error) {
 		k.node.Close()
 		return nil, err
 	}
+	w.Proxmox.PublishTo(keep)
 	w.token = pve.LabBuilder(w.Proxmox)
 	k.hand = &hand{w: w, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}, Timeout: patience}, next: 200}
 	return k, nil

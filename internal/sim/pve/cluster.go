@@ -89,7 +89,8 @@ type Cluster struct {
 	born    time.Time
 
 	machine Machine
-	busy    sync.WaitGroup // the machine's work
+	keeper  func(name, text string) // of the files of /etc/pve; may be nil
+	busy    sync.WaitGroup          // the machine's work
 	told    map[string]string
 
 	mu       guarded
@@ -157,6 +158,9 @@ func New(cfg Config) *Cluster {
 		firewall: map[int]*fwConf{}, pid: 1000, closed: make(chan struct{}),
 	}
 	c.machine, c.mu.leave = cfg.Machine, c.publish
+	if c.machine != nil {
+		c.keeper = c.machine.Publish
+	}
 	c.secret = make([]byte, 16)
 	c.rng.Read(c.secret)
 	c.access = newAccess(cfg.Release)

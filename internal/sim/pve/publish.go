@@ -20,16 +20,25 @@ func (g *guarded) Unlock() {
 	g.Mutex.Unlock()
 }
 
+// PublishTo tells who keeps the files of /etc/pve of every one that there is,
+// and from then on of every one that changes, as a Machine is told: for a
+// cluster that has none. It is called under the cluster's lock.
+func (c *Cluster) PublishTo(keep func(name, text string)) {
+	c.enter()
+	defer c.mu.Unlock()
+	c.keeper, c.told = keep, nil
+}
+
 // publish tells the machine of every file of /etc/pve that has changed.
 func (c *Cluster) publish() {
-	if c.machine == nil {
+	if c.keeper == nil {
 		return
 	}
 	now := map[string]string{}
 	tell := func(name, text string) {
 		now[name] = text
 		if was, there := c.told[name]; !there || was != text {
-			c.machine.Publish(name, text)
+			c.keeper(name, text)
 		}
 	}
 	tell("user.cfg", c.poolsText())
@@ -41,7 +50,7 @@ func (c *Cluster) publish() {
 	}
 	for name := range c.told {
 		if _, there := now[name]; !there {
-			c.machine.Publish(name, "")
+			c.keeper(name, "")
 		}
 	}
 	c.told = now

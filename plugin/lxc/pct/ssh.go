@@ -84,7 +84,7 @@ func (s *SSH) connect(ctx context.Context, conf *ssh.ClientConfig) error {
 	d := net.Dialer{Timeout: conf.Timeout, KeepAlive: 15 * time.Second}
 	conn, err := d.DialContext(ctx, "tcp", s.host.Address)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; hint: look at host_ssh.host and port, and at the firewall; a build that needs no root does without", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
