@@ -125,6 +125,8 @@ func (d *demo) makeWorld() error {
 	})
 	w := d.world
 	token := pve.Lab(w.Proxmox)
+	w.Proxmox.AddRole("DayflyDisk", "VM.Config.Disk") // the example pools give disks
+	w.Proxmox.SetACL("/pool/"+pve.LabRunners, "DayflyDisk", true, "dayfly@pve", pve.LabToken)
 	d.apis["token"] = token
 	d.apis["builder"] = pve.LabBuilder(w.Proxmox)
 	w.Proxmox.AddStorage(pve.Storage{ID: "local", Type: "dir", Content: []string{"vztmpl"}, Files: []pve.Archive{{Name: demoBase, Size: 140 << 20}}})

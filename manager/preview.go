@@ -65,6 +65,9 @@ func (p *program) printPreview(v daemon.Preview) error {
 		for _, f := range c.Fields {
 			fmt.Fprintf(p.out, "    %s: %s -> %s, %s\n", f.Name, orNothing(f.From), orNothing(f.To), f.Takes)
 		}
+		for _, why := range c.Misfits {
+			fmt.Fprintf(p.out, "    %s\n", style.yellow(why))
+		}
 	}
 	for _, r := range v.Rolls {
 		fmt.Fprintf(p.out, "~ roll-out of pool %s from %s to %s: %s\n", style.bold(r.Pool), orNothing(r.From), r.To, r.Reason)

@@ -56,6 +56,7 @@ pool "linux-large" {
     cores  = 16
     memory = "64GiB"
     swap   = "0"
+    disk   = "100GiB"
 
     cpu_units = 50 # give way to the small runners where processors are short
   }

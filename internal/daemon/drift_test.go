@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
+	"github.com/dayfly-ci/dayfly/internal/sim/pve"
 )
 
 // sized is the pool of onePool with a size and spares.
@@ -132,5 +133,55 @@ func TestSparesFollowTheEgressOfTheirPool(t *testing.T) {
 		options, rules := p.w.Proxmox.Firewall(vmids[0])
 		p.w.Proxmox.SetFirewall(vmids[0], options, append(rules, map[string]string{"type": "out", "action": "ACCEPT", "enable": "1", "comment": "dayfly egress"})...)
 		p.until(20*time.Minute, "another spare", func() bool { return !slices.Contains(p.containers(), vmids[0]) && len(p.containers()) == 2 })
+	})
+}
+
+// roomy is the pool of onePool with a disk and spares.
+func roomy(disk, n string) string {
+	return strings.Replace(one(4, "size {\n disk = \""+disk+"\"\n }\n"), "scale { max = 4 }", "scale {\n max = 4\n spare = "+n+"\n }", 1)
+}
+
+// TestSparesFollowTheDiskOfTheirPool: one that is smaller than before cannot be
+// made of a spare, and one that is smaller than the template's not at all, which
+// the plan says before it is in force.
+func TestSparesFollowTheDiskOfTheirPool(t *testing.T) {
+	story(t, usual, roomy("20GiB", "2"), func(p *play) {
+		sized := func(size string) func() bool {
+			return func() bool {
+				vmids := p.containers()
+				return len(vmids) == 2 && !slices.ContainsFunc(vmids, func(vmid int) bool {
+					k, _ := p.w.Proxmox.Container(vmid)
+					return !strings.Contains(k.Config["rootfs"], "size="+size)
+				})
+			}
+		}
+		p.until(2*time.Minute, "the trouble", func() bool {
+			t, told := p.troubled("VM.Config.Disk")
+			return told && strings.Contains(t.Hint, "pveum role modify DayflyRunners --append 1 --privs VM.Config.Disk")
+		})
+		p.w.Proxmox.AddRole("Disk", "VM.Config.Disk")
+		p.w.Proxmox.SetACL("/pool/"+pve.LabRunners, "Disk", true, "dayfly@pve", pve.LabToken)
+		p.until(10*time.Minute, "spares", sized("20G"))
+		p.setPools(roomy("30GiB", "2"))
+		p.until(10*time.Minute, "larger spares", sized("30G"))
+		id := p.job("acme/app", 10*time.Minute)
+		p.began(id, time.Minute)
+		p.setPools(roomy("8GiB", "0"))
+		p.served(20 * time.Minute)
+		p.succeeded(id)
+		v, _ := p.preview(files(roomy("1GiB", "2")))
+		if len(v.Pools) != 1 || len(v.Pools[0].Misfits) != 1 || !strings.Contains(v.Pools[0].Misfits[0], "its disk has 4096 MiB, more than size.disk of the pool, 1024") {
+			p.t.Errorf("the plan says %+v", v.Pools)
+		}
+		p.setPools(roomy("1GiB", "2"))
+		time.Sleep(2 * time.Minute) // it is in force
+		id = p.job("acme/app", 10*time.Minute)
+		time.Sleep(5 * time.Minute)
+		if why := p.why(id); !strings.Contains(why, "more than size.disk of the pool") {
+			p.t.Errorf("the job waits because %q", why)
+		}
+		p.setPools(one(4))
+		p.served(20 * time.Minute)
+		p.succeeded(id)
 	})
 }

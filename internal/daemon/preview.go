@@ -41,6 +41,7 @@ type PoolChange struct {
 	Fields  []FieldChange  `json:"fields"`
 	Runners map[string]int `json:"runners"` // that it has now, by phase
 	Means   string         `json:"means"`   // for them
+	Misfits []string       `json:"misfits"` // templates that the pool would use and that do not suit it, and why
 }
 
 // FieldChange is one thing about a pool, and when its change takes effect.
@@ -122,7 +123,11 @@ func (d *Daemon) compare(s *state, next fleet.Desired, out *Preview) {
 	o, now := d.observed(), time.Now()
 	d.complete(&next.Limits)
 	for _, c := range fleet.Compare(s.desired, next) {
-		out.Pools = append(out.Pools, poolChange(c, o.Runners))
+		change := poolChange(c, o.Runners)
+		if i := slices.IndexFunc(next.Pools, func(p fleet.Pool) bool { return p.Name == c.Pool }); i >= 0 {
+			change.Misfits = append(change.Misfits, next.Pools[i].Misfits(o.Templates)...)
+		}
+		out.Pools = append(out.Pools, change)
 	}
 	is, _ := fleet.Plan(s.desired, o, now)
 	would, _ := fleet.Plan(next, o, now)
@@ -146,7 +151,7 @@ func (d *Daemon) compare(s *state, next fleet.Desired, out *Preview) {
 }
 
 func poolChange(c fleet.Change, runners []fleet.Runner) PoolChange {
-	out := PoolChange{Pool: c.Pool, Change: "changed", Fields: []FieldChange{}, Runners: map[string]int{}}
+	out := PoolChange{Pool: c.Pool, Change: "changed", Fields: []FieldChange{}, Runners: map[string]int{}, Misfits: []string{}}
 	for _, f := range c.Fields {
 		out.Fields = append(out.Fields, FieldChange(f))
 	}
@@ -191,6 +196,9 @@ func (p Preview) markdown() string {
 		}
 		for _, f := range c.Fields {
 			fmt.Fprintf(&b, "  - `%s`: `%s` → `%s`, %s\n", f.Name, cmp.Or(f.From, "nothing"), cmp.Or(f.To, "nothing"), f.Takes)
+		}
+		for _, why := range c.Misfits {
+			fmt.Fprintf(&b, "  - %s\n", why)
 		}
 	}
 	for _, r := range p.Rolls {

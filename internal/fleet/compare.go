@@ -107,6 +107,7 @@ func (p Pool) described() []Field {
 		{"size.cores", "", orTemplate(p.Size.Cores, ""), NewClones},
 		{"size.memory", "", orTemplate(p.Size.MemoryMiB, " MiB"), NewClones},
 		{"size.swap", "", orTemplate(p.Size.SwapMiB, " MiB"), NewClones},
+		{"size.disk", "", orTemplate(p.Size.DiskMiB, " MiB"), NewClones},
 		{"size.cpu_units", "", orTemplate(p.Size.CPUUnits, ""), NewClones},
 		{"network.bridge", "", cmp.Or(p.Network.Bridge, asInTemplate), NewClones},
 		{"network.vlan", "", text(p.Network.VLAN), NewClones},

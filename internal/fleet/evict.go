@@ -72,7 +72,7 @@ func (p *pass) reserve(v *victims, w waiting) bool {
 func (m *room) keep(c choice) {
 	t := c.replica
 	m.soon.add(c.pool.Name, t.Node, 1)
-	m.fill(&m.soon, t.Node, t.Storage, m.full[t.VMID])
+	m.fill(&m.soon, t.Node, t.Storage, m.clone(c.pool.Name, t.VMID))
 }
 
 // choice is a replica that a pool may clone.

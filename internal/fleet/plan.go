@@ -92,7 +92,7 @@ type pool struct {
 func newPass(want Desired, have Observed, now time.Time) *pass {
 	p := &pass{
 		want: want, have: have, now: now, byName: make(map[string]*pool, len(want.Pools)),
-		running: map[string]*Job{}, holds: map[holdKey]*Hold{}, proving: map[string]bool{}, room: newRoom(want.Limits, have),
+		running: map[string]*Job{}, holds: map[holdKey]*Hold{}, proving: map[string]bool{}, room: newRoom(want, have),
 	}
 	rolls := map[string]*Rollout{}
 	for i := range have.Rollouts {

@@ -47,6 +47,7 @@ type Size struct {
 	Cores     int
 	MemoryMiB int
 	SwapMiB   int // -1 is none at all
+	DiskMiB   int // of the root file system, which only grows
 	CPUUnits  int // weight where guests compete for processors
 }
 

@@ -48,12 +48,13 @@ type room struct {
 	down    map[string]bool       // nodes that the cluster does not see
 	space   map[string]*space     // of the nodes that tell what they have
 	stocks  map[spot]*stock       // storages that tell how much is free
-	full    map[VMID]int          // MiB that a clone of a template takes at once
+	full    map[VMID]int          // MiB of the templates whose clones take them at once
+	disks   map[string]int        // MiB that pools give their containers; 0: as in the template
 }
 
-func newRoom(limits Limits, have Observed) room {
+func newRoom(want Desired, have Observed) room {
 	m := room{
-		limits: limits, online: make(map[string]bool, len(have.Nodes)), hosts: map[string]bool{}, frail: map[string]bool{}, down: map[string]bool{}, away: map[string]*time.Time{},
+		limits: want.Limits, online: make(map[string]bool, len(have.Nodes)), hosts: map[string]bool{}, frail: map[string]bool{}, down: map[string]bool{}, away: map[string]*time.Time{},
 		now:   books{node: map[string]int{}, pool: map[string]int{}, share: map[spot]int{}, disk: map[*stock]int{}},
 		tasks: map[string]int{}, stores: map[spot]int{}, cloning: map[VMID]bool{}, left: map[*Runner]bool{},
 	}
@@ -71,7 +72,7 @@ func newRoom(limits Limits, have Observed) room {
 			m.away[n.Name] = &n.Away
 		}
 	}
-	m.stock(have)
+	m.stock(want, have)
 	for i := range have.Runners {
 		r := &have.Runners[i]
 		m.takes(r)
@@ -105,7 +106,7 @@ func (m *room) leaves(r *Runner) {
 	if r.Counts() && r.Container != Unseen && m.online[r.Node] && !m.left[r] {
 		m.left[r] = true
 		m.soon.add(r.Pool, r.Node, -1)
-		m.fill(&m.soon, r.Node, r.Storage, -m.full[r.Source])
+		m.fill(&m.soon, r.Node, r.Storage, -m.clone(r.Pool, r.Source))
 	}
 }
 
@@ -113,7 +114,7 @@ func (m *room) leaves(r *Runner) {
 func (m *room) stays(r *Runner) {
 	delete(m.left, r)
 	m.soon.add(r.Pool, r.Node, 1)
-	m.fill(&m.soon, r.Node, r.Storage, m.full[r.Source])
+	m.fill(&m.soon, r.Node, r.Storage, m.clone(r.Pool, r.Source))
 }
 
 // busy reports whether a node has as many tasks at work as it may.
@@ -188,8 +189,8 @@ func (p *pass) clone(q *pool, t Template, reason string) {
 	m.task(t.Node, t.Storage)
 	m.now.add(q.Name, t.Node, 1)
 	m.soon.add(q.Name, t.Node, 1)
-	m.fill(&m.now, t.Node, t.Storage, m.full[t.VMID])
-	m.fill(&m.soon, t.Node, t.Storage, m.full[t.VMID])
+	m.fill(&m.now, t.Node, t.Storage, m.clone(q.Name, t.VMID))
+	m.fill(&m.soon, t.Node, t.Storage, m.clone(q.Name, t.VMID))
 	p.do(Action{Kind: Clone, Pool: q.Name, Template: t.VMID, Node: t.Node, Reason: reason})
 }
 

@@ -3,14 +3,18 @@ package fleet
 import "fmt"
 
 // stock is a storage of which it is known how much is free. A full clone takes
-// the whole size of its template's disk. A linked one takes nothing until its
+// the whole size of its disk: its template's, or what its pool makes of that. A
+// linked one takes nothing until its
 // job writes, and nobody knows how much that will be: for it the pool's reserve
 // must be free.
 type stock struct{ Store }
 
 // stock notes what is free, and what clones of templates take.
-func (m *room) stock(have Observed) {
-	m.stocks, m.full = map[spot]*stock{}, map[VMID]int{}
+func (m *room) stock(want Desired, have Observed) {
+	m.stocks, m.full, m.disks = map[spot]*stock{}, map[VMID]int{}, map[string]int{}
+	for _, q := range want.Pools {
+		m.disks[q.Name] = q.Size.DiskMiB
+	}
 	shared := map[string]*stock{}
 	for _, n := range have.Nodes {
 		for _, s := range n.Stores {
@@ -34,12 +38,22 @@ func (m *room) stock(have Observed) {
 	}
 }
 
+// clone is how many MiB a container of a pool takes at once that is cloned from
+// a template.
+func (m *room) clone(pool string, source VMID) int {
+	disk, full := m.full[source]
+	if !full {
+		return 0
+	}
+	return max(disk, m.disks[pool])
+}
+
 // takes books what a runner's clone takes and what the storage was asked for
 // does not show yet.
 func (m *room) takes(r *Runner) {
 	s := m.stocks[spot{r.Node, r.Storage}]
 	if s != nil && (r.Pending == Clone || r.Container != Absent && r.Cloned.After(s.AsOf)) {
-		m.fill(&m.now, r.Node, r.Storage, m.full[r.Source])
+		m.fill(&m.now, r.Node, r.Storage, m.clone(r.Pool, r.Source))
 	}
 }
 
@@ -57,7 +71,7 @@ func (m *room) short(b *books, q *pool, t *Template) reason {
 	if s == nil {
 		return nil
 	}
-	free, clone, reserve := s.FreeMiB-b.disk[s], m.full[t.VMID], q.Reserve.StorageMiB
+	free, clone, reserve := s.FreeMiB-b.disk[s], m.clone(q.Name, t.VMID), q.Reserve.StorageMiB
 	if clone+reserve == 0 || free >= clone+reserve {
 		return nil
 	}

@@ -203,6 +203,8 @@ func (p *player) setPool(words []string) error {
 			q.Reserve.Cores = number(v)
 		case "egress":
 			q.Egress.Policy = Policy(slices.Index(policyNames[:], v))
+		case "disk":
+			q.Size.DiskMiB = number(v)
 		case "env":
 			q.Env = nil
 			if v != "" {
@@ -300,6 +302,9 @@ func (p *player) setTemplate(words []string) error {
 		for _, w := range words[3:] {
 			if size, ok := strings.CutPrefix(w, "full="); ok {
 				t.Full, t.DiskMiB = true, number(size)
+			}
+			if size, ok := strings.CutPrefix(w, "disk="); ok {
+				t.DiskMiB = number(size)
 			}
 			if storage, ok := strings.CutPrefix(w, "storage="); ok {
 				t.Storage = storage

@@ -115,6 +115,7 @@ pool "linux-x64" {
     cores  = local.big.cores
     memory = local.big.memory
     swap   = "0"
+    disk   = "40GiB"
 
     cpu_units = 50
   }
@@ -182,7 +183,7 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 				{Days: [7]bool{true, true, true, true, true, true, true}, For: 24 * time.Hour, Zone: time.UTC, Warm: 4},
 			},
 			Spare: 2, Warm: 3, Max: 12, Nodes: []string{"pve1", "pve2"}, PerNode: 8, Drained: true,
-			Size:    fleet.Size{Cores: 8, MemoryMiB: 16 << 10, SwapMiB: -1, CPUUnits: 50},
+			Size:    fleet.Size{Cores: 8, MemoryMiB: 16 << 10, SwapMiB: -1, DiskMiB: 40 << 10, CPUUnits: 50},
 			Env:     fleet.Env{"HTTPS_PROXY": "http://10.20.0.5:3128", "GOFLAGS": "-mod=mod -trimpath", "JAVA_HOME": "/opt/jdk"},
 			Access:  fleet.Access{Repos: []string{"acme/*"}, Workflows: []string{"ci.yml@main"}, Events: []string{"push"}, Public: true},
 			Network: fleet.Network{Bridge: "vmbr0", VLAN: 240},

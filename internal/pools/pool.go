@@ -138,6 +138,7 @@ func (r *reader) size(b *sizeBlock) fleet.Size {
 		Cores:     r.count(b.Cores, 1, 8192),
 		MemoryMiB: r.mebibytes(b.Memory, 16, maxMemoryMiB),
 		SwapMiB:   r.mebibytes(b.Swap, 0, maxMemoryMiB),
+		DiskMiB:   r.gibibytes(b.Disk),
 		CPUUnits:  r.count(b.CPUUnits, 1, 10_000), // more is taken for 10,000 in cgroup v2 (pve-container, LXC/Config.pm)
 	}
 	if r.good(b.Swap) && s.SwapMiB == 0 {

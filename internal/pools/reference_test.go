@@ -131,7 +131,7 @@ func TestTypesOfTheSchemaStateTheLimits(t *testing.T) {
 		"limits.max": {"1", "10000"}, "limits.per_node": {"1", "10000"}, "limits.node_tasks": {"1", "100"},
 		"limits.storage_tasks": {"1", "100"}, "scale.max": {"1", "10000"}, "placement.max_per_node": {"1", "10000"},
 		"size.cores": {"1", "8192"}, "network.vlan": {"1", "4094"}, "retry.attempts": {"1", "1000"},
-		"size.memory": {`"16MiB"`, `"16TiB"`}, "size.swap": {`"0"`, `"16TiB"`},
+		"size.memory": {`"16MiB"`, `"16TiB"`}, "size.swap": {`"0"`, `"16TiB"`}, "size.disk": {`"1GiB"`, `"16TiB"`},
 		"timeouts.clone": {`"10s"`, `"2h"`}, "timeouts.launch": {`"5s"`, `"1h"`}, "timeouts.register": {`"5s"`, `"1h"`},
 		"timeouts.idle": {`"10s"`, `"23h"`}, "timeouts.job": {`"1m"`, `"120h"`},
 	} {

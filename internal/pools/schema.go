@@ -116,6 +116,7 @@ type sizeBlock struct {
 	Cores    *hcl.Attribute `hcl:"cores,optional" type:"number, 1 to 8192" unset:"as in the template" example:"4" doc:"Processor cores."`
 	Memory   *hcl.Attribute `hcl:"memory,optional" type:"size, 16MiB to 16TiB" unset:"as in the template" example:"\"8GiB\"" doc:"Main memory."`
 	Swap     *hcl.Attribute `hcl:"swap,optional" type:"size, 0 to 16TiB" unset:"as in the template" example:"\"0\"" doc:"Swap space; \"0\" is none."`
+	Disk     *hcl.Attribute `hcl:"disk,optional" type:"size in whole GiB, 1GiB to 16TiB" unset:"as in the template" example:"\"40GiB\"" doc:"Root file system. Disks only grow: a template with a larger one is not used. Each container's is made larger after its clone, which takes a moment more, and the token needs VM.Config.Disk on the runners' resource pool."`
 	CPUUnits *hcl.Attribute `hcl:"cpu_units,optional" type:"number, 1 to 10000" unset:"as in the template" example:"100" doc:"Weight of a container where guests compete for processors: one with twice as much gets twice the time. Proxmox VE gives a guest 100 that says nothing."`
 }
 
@@ -145,7 +146,7 @@ var later = map[string][]string{
 	"scale":     {"min_idle", "burst"},
 	"github":    {"repos", "enterprise"},
 	"placement": nil,
-	"size":      {"disk"},
+	"size":      nil,
 	"network":   nil,
 	"timeouts":  {"boot", "shutdown"},
 	"retry":     nil,

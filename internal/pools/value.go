@@ -247,6 +247,17 @@ func (r *reader) mebibytes(a *hcl.Attribute, low, high int) int {
 	return n
 }
 
+// gibibytes reads the size of a disk, in MiB. It is of whole GiB: storages round
+// others up, each as it likes, and then no container would be as its pool says.
+func (r *reader) gibibytes(a *hcl.Attribute) int {
+	n := r.mebibytes(a, 1<<10, maxMemoryMiB)
+	if n%(1<<10) != 0 {
+		r.refuse(a, a.Expr.Range(), "A size in whole GiB is expected, not %s.", sizeText(n))
+		return 0
+	}
+	return n
+}
+
 // sizeText writes mebibytes in the largest unit that needs no fraction.
 func sizeText(mebibytes int) string {
 	for _, unit := range []string{"TiB", "GiB"} {

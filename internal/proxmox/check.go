@@ -147,6 +147,9 @@ func (c *Client) poolNeeds(pools []fleet.Pool) []need {
 		if p.Size.MemoryMiB > 0 || p.Size.SwapMiB != 0 {
 			needs = append(needs, need{runners, "VM.Config.Memory", runnersRole, fmt.Sprintf(why, "memory"), false})
 		}
+		if p.Size.DiskMiB > 0 {
+			needs = append(needs, need{runners, "VM.Config.Disk", runnersRole, fmt.Sprintf(why, "disk"), false})
+		}
 		if p.Network != (fleet.Network{}) || p.Egress.Policy != fleet.Everything {
 			needs = append(needs, need{runners, "VM.Config.Network", runnersRole, fmt.Sprintf(why, "network"), false})
 		}
@@ -189,7 +192,7 @@ func (c *Client) checkNode(ctx context.Context, node string, pools []fleet.Pool)
 				needs = append(needs, need{own.plug(p.Network).zone(), "SDN.Use", netRole, "for the network of pool " + p.Name, false})
 			}
 			if why := p.Misfit(t); why != "" {
-				problems = append(problems, Problem{What: fmt.Sprintf("pool %s does not use template %d (%s) on node %s: %s", p.Name, t.VMID, t.Ref, node, why)})
+				problems = append(problems, Problem{What: fmt.Sprintf("pool %s does not use template %d (%s) on node %s: %s", p.Name, t.VMID, t.Ref, node, why), Fix: "change the pool, or bake a template that suits it"})
 			}
 		}
 		switch {
@@ -295,13 +298,17 @@ func (c *Client) has(ctx context.Context, n need, all map[string]map[string]bool
 // the entry is missing, or the role, or the privilege in the role: the commands
 // together mend all three, and say no more than that it was there already.
 func (c *Client) lacking(n need) Problem {
+	privs := n.role.privs
+	if !slices.Contains(privs, n.priv) { // one that few pools need
+		privs = append(slices.Clone(privs), n.priv)
+	}
 	return Problem{
 		What:      fmt.Sprintf("token %s has no %s on %s (%s)", c.tokenID, n.priv, n.path, n.why),
 		Path:      n.path,
 		Privilege: n.priv,
 		Command:   fmt.Sprintf("pveum acl modify %s --users '%s' --tokens '%s' --roles %s", n.path, c.user, c.tokenID, n.role.name),
 		Role: fmt.Sprintf("pveum role modify %s --append 1 --privs %s || pveum role add %[1]s --privs %[3]s",
-			n.role.name, n.priv, strings.Join(n.role.privs, ",")),
+			n.role.name, n.priv, strings.Join(privs, ",")),
 		Advice: n.advice,
 	}
 }

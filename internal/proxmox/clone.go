@@ -21,7 +21,7 @@ type Spec struct {
 }
 
 // Clone makes a stopped container from a template and sets its size and
-// network. One clone of a template runs at a time: ErrLocked says that another
+// network. It counts as made when its disk has grown, too. One clone of a template runs at a time: ErrLocked says that another
 // one holds it. ErrExists says that the VMID is taken. After
 // ErrUnknownOutcome the container may exist or come to exist: its VMID must
 // not be used for anything else. That is also the kind, beside the reason's
@@ -48,6 +48,9 @@ func (c *Client) clone(ctx context.Context, spec Spec) error {
 	}
 	if err := c.fence(ctx, place{spec.Template.Node, spec.VMID}, spec.Pool.Egress); err != nil {
 		return partly{"made, but not configured", err}
+	}
+	if err := c.grow(ctx, place{spec.Template.Node, spec.VMID}, spec.Pool.Size.DiskMiB); err != nil {
+		return partly{"made, but its disk is not as large as it should be", err}
 	}
 	m.Configured = true
 	err = c.configure(ctx, spec.Template.Node, spec.VMID, wantedFor(spec.Pool, m.Sign(c.conf.Key)))

@@ -23,6 +23,9 @@ func (l Listing) Drift(id fleet.VMID, p fleet.Pool) string {
 	for _, key := range slices.Sorted(maps.Keys(changes)) {
 		parts = append(parts, fmt.Sprintf("%s is %q, not %q", key, string(have[key]), fmt.Sprint(changes[key])))
 	}
+	if want := p.Size.DiskMiB; want > 0 && have.disk() > 0 && have.disk() != want {
+		parts = append(parts, fmt.Sprintf("its disk has %d MiB, not %d", have.disk(), want))
+	}
 	if f, known := l.Walls[id]; known {
 		if why := wallFor(p.Egress).differs(f); why != "" {
 			parts = append(parts, why)

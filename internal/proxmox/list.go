@@ -1,6 +1,7 @@
 package proxmox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -194,7 +195,7 @@ func (l *Listing) addTemplate(ctx context.Context, c *Client, g guest, s setting
 	}
 	l.Templates = append(l.Templates, fleet.Template{
 		Ref: info.Ref(), Node: l.Node, VMID: g.id(), Storage: s.storage(),
-		Locked: g.Lock != "", Full: c.full(ctx, s.storage()), DiskMiB: int(g.MaxDisk.int() >> 20),
+		Locked: g.Lock != "", Full: c.full(ctx, s.storage()), DiskMiB: cmp.Or(s.disk(), int(g.MaxDisk.int()>>20)),
 		Build: info.Build, Copy: info.Replica > 0, Runner: info.Runner, Built: info.BuiltAt,
 		NoEnv: info.noEnv(), Outdated: info.Foreign(),
 	})

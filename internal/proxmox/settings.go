@@ -29,6 +29,29 @@ func (s settings) storage() string {
 	return name
 }
 
+// disk is the size of the root file system, in MiB; 0: it does not say.
+func (s settings) disk() int {
+	for part := range strings.SplitSeq(string(s["rootfs"]), ",") {
+		if size, ok := strings.CutPrefix(part, "size="); ok {
+			return mebibytes(size)
+		}
+	}
+	return 0
+}
+
+// mebibytes reads a size as Proxmox writes it: a number, of bytes if no unit
+// follows (PVE::JSONSchema, parse_size).
+func mebibytes(size string) int {
+	units := map[string]float64{"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+	digits := strings.TrimRight(size, "KMGT")
+	n, err := strconv.ParseFloat(digits, 64)
+	unit, known := units[size[len(digits):]]
+	if sane := n >= 0 && n*unit < 1<<60; err != nil || !known || !sane { // a NaN is neither
+		return 0
+	}
+	return int(n * unit / (1 << 20))
+}
+
 // with is s after a PUT of params; nil stays nil, for nothing is known of the
 // rest. A JIT config is not kept in memory.
 func (s settings) with(params map[string]any) settings {

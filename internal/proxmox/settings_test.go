@@ -131,7 +131,7 @@ func FuzzAnswers(f *testing.F) {
 		_ = json.Unmarshal(body, &guests)
 		var s settings
 		if json.Unmarshal(body, &s) == nil {
-			_ = s.storage()
+			_, _ = s.storage(), s.disk()
 			_ = wanted{network: fleet.Network{Bridge: "b"}}.changes(s)
 		}
 		var id upid
