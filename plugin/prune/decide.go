@@ -15,13 +15,13 @@ type world struct {
 	family string
 	built  []proxmox.Built
 	clones []proxmox.Clone
-	pinned map[string][]string // pools, by version
-	made   fleet.Ref           // what was just built
+	pools  []fleet.Pool // of the family
+	made   fleet.Ref    // what was just built
 }
 
 // survey reads it from Proxmox, on all nodes.
 func survey(ctx context.Context, b *proxmox.Builder, runnerPool, family string) (*world, error) {
-	w := &world{family: family, pinned: map[string][]string{}}
+	w := &world{family: family}
 	nodes, err := b.Nodes(ctx)
 	if err != nil {
 		return nil, err
@@ -46,11 +46,11 @@ func survey(ctx context.Context, b *proxmox.Builder, runnerPool, family string) 
 	return w, err
 }
 
-// pin notes which versions pools name.
-func (w *world) pin(desired fleet.Desired) {
+// serve notes which pools use the family.
+func (w *world) serve(desired fleet.Desired) {
 	for _, p := range desired.Pools {
-		if p.Template.Family == w.family && p.Template.Version != "" {
-			w.pinned[p.Template.Version] = append(w.pinned[p.Template.Version], p.Name)
+		if p.Template.Family == w.family {
+			w.pools = append(w.pools, p)
 		}
 	}
 }
@@ -77,16 +77,46 @@ func newestFirst(a, b string) int {
 	return 0
 }
 
-// newest are the newest finished versions of each node: pools that name no
-// version use them.
-func (w *world) newest() map[string]string {
+// newest are the newest finished versions of each node, of those that are
+// allowed.
+func (w *world) newest(allowed func(version string) bool) map[string]string {
 	out := map[string]string{}
 	for _, t := range w.built {
-		if best, ok := out[t.Node]; t.Ready() && (!ok || fleet.Newer(t.Info.Version, best)) {
+		if best, ok := out[t.Node]; t.Ready() && allowed(t.Info.Version) && (!ok || fleet.Newer(t.Info.Version, best)) {
 			out[t.Node] = t.Info.Version
 		}
 	}
 	return out
+}
+
+// newestOn names the node on which a version is the newest of those allowed.
+func (w *world) newestOn(version string, allowed func(version string) bool) (node string, is bool) {
+	newest := w.newest(allowed)
+	for _, t := range w.built {
+		if t.Info.Version == version && newest[t.Node] == version {
+			return t.Node, true
+		}
+	}
+	return "", false
+}
+
+// usedBy says why a pool needs a version, or nothing: it names it, or would
+// roll to it as the newest that it follows, or keeps it beside that one to go
+// back to.
+func (w *world) usedBy(p fleet.Pool, version string) string {
+	pin := p.Template.Version
+	if pin == version {
+		return "pinned by pool " + p.Name
+	}
+	allowed := func(v string) bool { return p.Follow.Allows(v) && (pin == "" || !fleet.Newer(v, pin)) }
+	if node, is := w.newestOn(version, allowed); is && pin == "" {
+		return fmt.Sprintf("the newest on node %s that pool %s follows", node, p.Name)
+	}
+	usable := slices.DeleteFunc(w.versions(), func(v string) bool { return !allowed(v) })
+	if rank := slices.Index(usable, version); rank >= 0 && rank <= p.Keep {
+		return fmt.Sprintf("one of %d older ones that pool %s keeps", p.Keep, p.Name)
+	}
+	return ""
 }
 
 // clonesOf counts the clones of a version, whichever of its copies they are
@@ -112,12 +142,8 @@ func (w *world) is(id fleet.VMID, version string) bool {
 
 // kept says why a version stays, or nothing.
 func (w *world) kept(version string, keep int) string {
-	ready := w.versions()
-	rank := slices.Index(ready, version)
-	newest := w.newest()
-	switch pools, clones := w.pinned[version], w.clonesOf(version); {
-	case len(pools) > 0:
-		return fmt.Sprintf("pinned by pool %s", pools[0])
+	rank := slices.Index(w.versions(), version)
+	switch clones := w.clonesOf(version); {
 	case clones > 0:
 		return fmt.Sprintf("has %d clones", clones)
 	case w.made == fleet.Ref{Family: w.family, Version: version}:
@@ -125,10 +151,13 @@ func (w *world) kept(version string, keep int) string {
 	case rank >= 0 && rank < keep:
 		return fmt.Sprintf("one of the newest %d", keep)
 	}
-	for _, t := range w.built {
-		if t.Info.Version == version && newest[t.Node] == version {
-			return "the newest on node " + t.Node
+	for _, p := range w.pools {
+		if why := w.usedBy(p, version); why != "" {
+			return why
 		}
+	}
+	if node, is := w.newestOn(version, func(string) bool { return true }); is {
+		return "the newest on node " + node
 	}
 	return ""
 }

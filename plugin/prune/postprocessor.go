@@ -1,8 +1,9 @@
 //go:generate go tool packer-sdc mapstructure-to-hcl2 -type Config
 
 // Package prune is the post-processor dayfly-prune: it removes old versions of
-// a template. It never removes one that a pool pins, that has clones, or that
-// is the newest on its node, and nothing when it cannot see all of that.
+// a template. It never removes one that a pool pins or keeps, that has clones,
+// or that is the newest on its node, of all or of those that a pool follows,
+// and nothing when it cannot see all of that.
 package prune
 
 import (
@@ -32,8 +33,10 @@ type Config struct {
 	access.Repository   `mapstructure:",squash"`
 
 	// How many versions of the family to keep (default 3), the newest ones.
-	// The version that was just built, those that pools pin and those with
-	// clones are kept beyond them.
+	// The version that was just built, those that pools pin, the newest that
+	// a pool's constraint allows, as many older ones as its `template` block
+	// keeps (`keep`, 3 unless it says otherwise), and those with clones are
+	// kept beyond them.
 	KeepReleases int `mapstructure:"keep_releases"`
 	// Family of the templates. Default: that of the artifact.
 	Family string `mapstructure:"family"`
@@ -153,7 +156,7 @@ func (p *PostProcessor) prune(ctx context.Context, ui packersdk.Ui, family strin
 	if err != nil {
 		return err
 	}
-	w.pin(set.Desired)
+	w.serve(set.Desired)
 	w.made = made
 	return c.remove(ctx, ui, b, w)
 }

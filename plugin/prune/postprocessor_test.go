@@ -70,13 +70,19 @@ func newLab(t *testing.T) *lab {
 }
 
 // pools writes pool files in which one pool pins a version, or follows the
-// newest.
+// newest, and keeps no older one.
 func (w *lab) pools(version string) {
+	w.Helper()
+	w.keeps(version, 0)
+}
+
+// keeps has the pool keep older versions.
+func (w *lab) keeps(version string, n int) {
 	w.Helper()
 	if version != "" {
 		version = "version = \"" + version + "\"\n"
 	}
-	text := "dayfly {\n  schema = 1\n}\ntemplate \"t\" {\n  family = \"" + family + "\"\n" + version +
+	text := "dayfly {\n  schema = 1\n}\ntemplate \"t\" {\n  family = \"" + family + "\"\n" + version + fmt.Sprintf("keep = %d\n", n) +
 		"}\npool \"p\" {\n  labels = [\"x\"]\n  template = template.t\n  github {\n    org = \"acme\"\n  }\n  scale {\n    max = 1\n  }\n}\n"
 	dir := w.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "p.hcl"), []byte(text), 0o600); err != nil {
@@ -175,6 +181,53 @@ func TestPinnedVersionStays(t *testing.T) {
 	if !strings.Contains(said, "keep ubuntu-24.04@2: pinned by pool p") {
 		t.Errorf("said %s", said)
 	}
+}
+
+// A pool that follows a range rolls to the newest of it, which need not be one
+// of the newest of all.
+func TestVersionsThatAPoolFollowsStay(t *testing.T) {
+	for _, test := range []struct {
+		constraint string
+		keep       int
+		left       []int
+		said       string
+	}{
+		{"< 5", 0, []int{9004, 9009, 9010}, "keep ubuntu-24.04@4: the newest on node pve that pool p follows"},
+		{"< 5", 2, []int{9002, 9003, 9004, 9009, 9010}, "keep ubuntu-24.04@2: one of 2 older ones that pool p keeps"},
+		{">= 2, < 7, != 6", 1, []int{9004, 9005, 9009, 9010}, "keep ubuntu-24.04@5: the newest on node pve that pool p follows"},
+		{"", 3, []int{9007, 9008, 9009, 9010}, "keep ubuntu-24.04@7: one of 3 older ones that pool p keeps"},
+		{"4", 1, []int{9003, 9004, 9009, 9010}, "keep ubuntu-24.04@4: pinned by pool p"},
+		{"> 20", 3, []int{9009, 9010}, "keep ubuntu-24.04@10: one of the newest 2"},
+	} {
+		t.Run(test.constraint+" and "+fmt.Sprint(test.keep), func(t *testing.T) {
+			w := newLab(t)
+			w.ready(1, 10)
+			w.keeps(test.constraint, test.keep)
+			said, err := w.prune()
+			w.want(said, err, test.left...)
+			if !strings.Contains(said, test.said) {
+				t.Errorf("not said: %q in\n%s", test.said, said)
+			}
+		})
+	}
+}
+
+// Each node has versions of its own, and a pool may have to do with what one of
+// them has.
+func TestVersionThatAPoolFollowsStaysOnEachNode(t *testing.T) {
+	all := []fleet.Pool{{Name: "p", Template: fleet.Ref{Family: family}, Follow: fleet.Constraint{{Op: "<", Version: "5"}}}}
+	old := world{family: family, pools: all, built: []proxmox.Built{
+		built("pve", "6"), built("pve", "4"), built("pve", "3"), built("two", "6"), built("two", "2"), built("two", "1"),
+	}}
+	for version, want := range map[string]bool{"6": true, "4": true, "3": false, "2": true, "1": false} {
+		if why := old.kept(version, 1); (why != "") != want {
+			t.Errorf("version %s: %q, want it kept: %v", version, why, want)
+		}
+	}
+}
+
+func built(node, version string) proxmox.Built {
+	return proxmox.Built{Node: node, Template: true, Tags: []string{proxmox.ReadyTag}, Info: info(version, "ready", 0)}
 }
 
 // runner is a container of the daemon, cloned from a version.
