@@ -70,7 +70,7 @@ func (p *program) printPreview(v daemon.Preview) error {
 		}
 	}
 	for _, r := range v.Rolls {
-		fmt.Fprintf(p.out, "~ roll-out of pool %s from %s to %s: %s\n", style.bold(r.Pool), orNothing(r.From), r.To, r.Reason)
+		fmt.Fprintf(p.out, "~ roll-out of pool %s from %s to %s: %s%s\n", style.bold(r.Pool), orNothing(r.From), r.To, r.Reason, r.Wait())
 	}
 	if len(v.Actions) == 0 {
 		return nil

@@ -111,6 +111,10 @@ func (p *program) printRollouts(list []daemon.RolloutStatus, now time.Time) erro
 		if r.Note != "" {
 			fmt.Fprintf(p.out, "\n%s pool %s: %s\n", style.yellow("note:"), r.Pool, r.Note)
 		}
+		if !r.Opens.IsZero() {
+			fmt.Fprintf(p.out, "\n%s pool %s: the next step waits for its window, which opens in %s, at %s; \"dayfly rollout promote %s\" does not wait\n",
+				style.yellow("note:"), r.Pool, age(r.Opens.Sub(now)), r.Opens.UTC().Format("2006-01-02 15:04Z"), r.Pool)
+		}
 	}
 	bad := newTable("bad version", "pool", "for", "because")
 	surplus := newTable("may be removed", "pool", "node", "vmid")

@@ -58,6 +58,8 @@ type RollPlan struct {
 	From   string `json:"from"`
 	To     string `json:"to"`
 	Reason string `json:"reason"`
+
+	Opens time.Time `json:"opens,omitzero"` // when its first step may begin, if the pool's window is closed now
 }
 
 // Empty reports whether nothing would change.
@@ -145,7 +147,11 @@ func (d *Daemon) compare(s *state, next fleet.Desired, out *Preview) {
 	for _, r := range rolls {
 		was := slices.IndexFunc(o.Rollouts, func(old fleet.Rollout) bool { return old.Pool == r.Pool })
 		if r.Rolls() && r.Candidate != (fleet.Ref{}) && (was < 0 || o.Rollouts[was].Candidate != r.Candidate) {
-			out.Rolls = append(out.Rolls, RollPlan{Pool: r.Pool, From: r.Stable.String(), To: r.Candidate.String(), Reason: r.Reason})
+			plan := RollPlan{Pool: r.Pool, From: r.Stable.String(), To: r.Candidate.String(), Reason: r.Reason}
+			if i := slices.IndexFunc(next.Pools, func(p fleet.Pool) bool { return p.Name == r.Pool }); i >= 0 {
+				plan.Opens = next.Pools[i].Roll.Opens(now)
+			}
+			out.Rolls = append(out.Rolls, plan)
 		}
 	}
 }
@@ -180,6 +186,14 @@ func actionPlan(a fleet.Action) ActionPlan {
 	}
 }
 
+// Wait says in words that a roll waits for its pool's window; empty: it does not.
+func (r RollPlan) Wait() string {
+	if r.Opens.IsZero() {
+		return ""
+	}
+	return "; its window opens " + r.Opens.UTC().Format("2006-01-02 15:04Z")
+}
+
 // markdown is the preview for a page at GitHub.
 func (p Preview) markdown() string {
 	switch {
@@ -202,7 +216,7 @@ func (p Preview) markdown() string {
 		}
 	}
 	for _, r := range p.Rolls {
-		fmt.Fprintf(&b, "- roll-out of pool `%s` from `%s` to `%s`: %s\n", r.Pool, r.From, r.To, r.Reason)
+		fmt.Fprintf(&b, "- roll-out of pool `%s` from `%s` to `%s`: %s%s\n", r.Pool, r.From, r.To, r.Reason, r.Wait())
 	}
 	if len(p.Actions) > 0 {
 		b.WriteString("\nAt once:\n\n")

@@ -47,6 +47,9 @@ func (d *Daemon) rolled(was, is fleet.Rollout, now time.Time) {
 	} else if is.Rolls() && !is.Mark.Equal(was.Mark) || len(was.Bad) != len(is.Bad) {
 		d.later.Roll(is)
 	}
+	if was.Opens.IsZero() && !is.Opens.IsZero() {
+		d.log.Info("roll-out waits for its window", "pool", is.Pool, "stage", is.Stage.String(), "candidate", is.Candidate.String(), "until", is.Opens.UTC())
+	}
 	d.rollTrouble(is)
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dayfly-ci/dayfly/internal/daemon"
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/sim"
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
@@ -265,6 +266,47 @@ func TestExitCodeSevenCondemnsAVersionAtOnce(t *testing.T) {
 		if len(r.Bad) != 1 || !strings.Contains(r.Bad[0].Reason, "exit code 7") || r.Stable.Version == next {
 			t.Errorf("stable is %s, bad %v; want %s to be bad for its exit code", r.Stable, r.Bad, next)
 		}
+		p.gone(10 * time.Minute)
+	})
+}
+
+// TestRollOutWaitsForItsWindow from midnight until two, over a restart; a plan
+// says so beforehand, and the status while it waits.
+func TestRollOutWaitsForItsWindow(t *testing.T) {
+	windowed := rolling("window {\n from = \"02:00\"\n for = \"1h\"\n }")
+	pinned := strings.Replace(windowed, `{ family = "ubuntu-24.04" }`, "{\n family = \"ubuntu-24.04\"\n version = \"2.335.1-1\"\n }", 1)
+	two := time.Date(2000, 1, 1, 2, 0, 0, 0, time.UTC)
+	story(t, usual, pinned, func(p *play) {
+		p.template(9001, next, "")
+		time.Sleep(10 * time.Minute)
+		v, _ := p.preview(files(windowed))
+		if len(v.Rolls) != 1 || !v.Rolls[0].Opens.Equal(two) || v.Rolls[0].Wait() != "; its window opens 2000-01-01 02:00Z" {
+			t.Errorf("the plan is %+v", v.Rolls)
+		}
+		p.setPools(windowed)
+		p.until(5*time.Minute, "it waits", func() bool {
+			r := admin[[]daemon.RolloutStatus](p, http.MethodGet, "/v1/rollouts")[0]
+			return r.Stage == "preflight" && r.Opens.Equal(two)
+		})
+		if _, told := p.troubled("pool linux"); told || p.logged("roll-out waits for its window") != 1 {
+			t.Errorf("a wait is no trouble, and said once: %+v", p.status().Troubles)
+		}
+		p.crash()
+		p.start()
+		time.Sleep(time.Until(two) - time.Minute)
+		if r := p.rollout(); r.Stage != fleet.Preflight {
+			t.Errorf("a minute before the window it is %s", r.Stage)
+		}
+		p.comes(fleet.Canarying, 5*time.Minute)
+		p.serves(1)
+		time.Sleep(time.Until(two.Add(61 * time.Minute)))
+		p.serves(1)
+		time.Sleep(10 * time.Minute)
+		if r := p.rollout(); r.Stage != fleet.Canarying {
+			t.Errorf("after the window the roll-out is %s", r.Stage)
+		}
+		admin[daemon.RolloutStatus](p, http.MethodPost, "/v1/rollouts/linux/promote")
+		p.comes(fleet.Baking, 5*time.Minute)
 		p.gone(10 * time.Minute)
 	})
 }

@@ -22,6 +22,7 @@ type RolloutStatus struct {
 	Since     time.Time    `json:"since,omitzero"`
 	Reason    string       `json:"reason"`
 	Note      string       `json:"note,omitempty"` // what keeps it from a version
+	Opens     time.Time    `json:"opens,omitzero"` // when its next step may begin, if it waits for nothing but its window
 	Trial     TallyStatus  `json:"trial"`          // of the candidate, or of the last one
 	Control   TallyStatus  `json:"control"`        // of the stable version in the same time
 	Bad       []BadVersion `json:"bad"`
@@ -76,7 +77,7 @@ func (d *Daemon) rolloutStatus(r *http.Request) ([]RolloutStatus, error) {
 func rolloutOf(r fleet.Rollout, p fleet.Pool, surplus []fleet.Template) RolloutStatus {
 	out := RolloutStatus{
 		Pool: r.Pool, Stage: r.Stage.String(), Stable: r.Stable.String(), Candidate: r.Candidate.String(),
-		Since: r.Since, Reason: r.Reason, Note: r.Note, Trial: TallyStatus(r.Trial), Control: TallyStatus(r.Control),
+		Since: r.Since, Reason: r.Reason, Note: r.Note, Opens: r.Opens, Trial: TallyStatus(r.Trial), Control: TallyStatus(r.Control),
 		Bad: []BadVersion{}, Surplus: []Surplus{},
 	}
 	if r.Stage == fleet.Canarying {

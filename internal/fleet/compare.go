@@ -93,7 +93,7 @@ func (p Pool) described() []Field {
 		{"max", "", text(p.Max), AtOnce},
 		{"spare", "", text(p.Spare), AtOnce},
 		{"warm", "", text(p.Warm), AtOnce},
-		{"schedules", "", fmt.Sprintf("%+v", p.Windows), AtOnce},
+		{"schedules", "", fmt.Sprintf("%+v", p.Schedules), AtOnce},
 		{"nodes", "", set(p.Nodes), AtOnce},
 		{"strategy", "", map[bool]string{true: "pack", false: "spread"}[p.Pack], AtOnce},
 		{"reserve", "", fmt.Sprintf("%+v", p.Reserve), AtOnce},

@@ -79,33 +79,33 @@ type Timeouts struct {
 
 // Pool is a set of interchangeable runners, one HCL block.
 type Pool struct {
-	Name     string
-	Scope    Scope
-	Group    string   // runner group; empty is the default one
-	Labels   []string // sent to GitHub exactly so: JIT adds none
-	Template Ref
-	Follow   Constraint // which versions it rolls to when Template has none
-	Keep     int        // older versions to keep beside those in use
-	Replicas int        // that a node must have before it counts for a new version
-	MaxAge   time.Duration
-	Roll     Rolling
-	Spare    int // cloned, stopped, unregistered containers to keep
-	Warm     int // booted, unregistered containers to keep beside them
-	Windows  []Window
-	Max      int // containers, of every phase
-	Nodes    []string
-	Pack     bool // fill one node before the next
-	Reserve  Room // that a node keeps
-	PerNode  int  // containers on one node; 0 is no limit
-	Drained  bool
-	Access   Access
-	Size     Size
-	Network  Network
-	Egress   Egress
-	Env      Env
-	Timeouts Timeouts
-	Retry    Retry
-	Reruns   int // of jobs that infrastructure lost, for each workflow run
+	Name      string
+	Scope     Scope
+	Group     string   // runner group; empty is the default one
+	Labels    []string // sent to GitHub exactly so: JIT adds none
+	Template  Ref
+	Follow    Constraint // which versions it rolls to when Template has none
+	Keep      int        // older versions to keep beside those in use
+	Replicas  int        // that a node must have before it counts for a new version
+	MaxAge    time.Duration
+	Roll      Rolling
+	Spare     int // cloned, stopped, unregistered containers to keep
+	Warm      int // booted, unregistered containers to keep beside them
+	Schedules []Schedule
+	Max       int // containers, of every phase
+	Nodes     []string
+	Pack      bool // fill one node before the next
+	Reserve   Room // that a node keeps
+	PerNode   int  // containers on one node; 0 is no limit
+	Drained   bool
+	Access    Access
+	Size      Size
+	Network   Network
+	Egress    Egress
+	Env       Env
+	Timeouts  Timeouts
+	Retry     Retry
+	Reruns    int // of jobs that infrastructure lost, for each workflow run
 }
 
 // Serves reports whether a job of repo that asks for labels may run on the

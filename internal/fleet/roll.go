@@ -98,6 +98,7 @@ func (m *mover) advance(q Pool, r Rollout) Rollout {
 	if m.have.Partial {
 		return r // what seems gone may be on a node that nobody has looked at
 	}
+	v.Opens = time.Time{}
 	v.quarantine()
 	for range len(stageNames) + len(q.Roll.Canary) {
 		stage, step, candidate := v.Stage, v.Step, v.Candidate
@@ -243,6 +244,9 @@ func (v *roll) preflight(target Ref) {
 			v.enter(Full, "%s was stable before", v.Candidate)
 			return
 		}
+		if v.closed() {
+			return
+		}
 		v.smokeOr(0, "preflight passed")
 	}
 }
@@ -276,11 +280,25 @@ func (v *roll) smoking(target Ref) {
 		v.fail("smoke boots failed: %s", v.Fault)
 	case v.Now.Boots >= v.q.Roll.Smoke && v.superseded(target):
 		v.begin(target)
+	case v.Now.Boots >= v.q.Roll.Smoke && v.closed():
 	case v.Now.Boots >= v.q.Roll.Smoke:
 		v.next("smoke boots passed")
 	case v.late():
 		v.pause("no smoke boot was possible within %s", v.q.Roll.Deadline)
 	}
+}
+
+// closed reports whether the next step waits for the pool's window. What takes a
+// version back never does, nor what a person promotes; and without a version
+// that can do a job, there is nothing to wait with.
+func (v *roll) closed() bool {
+	at := v.q.Roll.Opens(v.m.now)
+	if at.IsZero() || v.dead(v.Stable) != "" {
+		return false
+	}
+	v.m.passed(at)
+	v.Opens = at
+	return true
 }
 
 func (v *roll) late() bool {
@@ -292,6 +310,7 @@ func (v *roll) canary(target Ref) {
 	switch {
 	case v.spent():
 		v.fail("%d of %d boots failed, the last one: %s", v.Trial.Failures, v.Trial.Boots+v.Trial.Failures, v.Fault)
+	case v.Step >= len(v.q.Roll.Canary) && v.closed():
 	case v.Step >= len(v.q.Roll.Canary):
 		v.next("no canary step is left")
 	case v.Now.Failures > 0:
@@ -315,6 +334,7 @@ func (v *roll) done(target Ref, why string) {
 		v.fail("%s", slow)
 	case v.superseded(target):
 		v.begin(target)
+	case v.closed():
 	case short:
 		v.smokeOr(v.Step+1, why+": smoke boots stand in")
 	default:

@@ -145,6 +145,8 @@ func (p *player) setRolling(words []string) error {
 			q.Roll.MaxSlower = number(v)
 		case "deadline":
 			q.Roll.Deadline = span(v)
+		case "window":
+			q.Roll.Windows = append(q.Roll.Windows, hoursOf(v))
 		case "on-failure":
 			q.Roll.Pause = v == "pause"
 		case "follow":
@@ -226,6 +228,9 @@ func (p *player) sayRollout(words []string) error {
 			p.out = append(p.out, fmt.Sprintf("%s%s; %d booted, %d jobs, %d failed", mark, stageText(r), r.Trial.Boots, r.Trial.Jobs, r.Trial.Failures))
 			if r.Note != "" {
 				p.out = append(p.out, mark+"note: "+r.Note)
+			}
+			if !r.Opens.IsZero() {
+				p.out = append(p.out, mark+"its window opens at "+clock(r.Opens))
 			}
 			for _, v := range r.Bad {
 				p.out = append(p.out, fmt.Sprintf("%sbad: %s: %s", mark, v.Version, v.Reason))

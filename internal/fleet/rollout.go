@@ -39,6 +39,7 @@ type Rolling struct {
 	MaxSlower   int           // percent by which boots may be slower; 0: not looked at
 	Deadline    time.Duration // for a stage without progress; 0 is none
 	Pause       bool          // on failure, rather than roll back
+	Windows     []Window      // in which a step may begin; none: at any time
 }
 
 // Canary is one step: it is over when so many jobs have been started by
@@ -72,6 +73,7 @@ type Rollout struct {
 	Since     time.Time // of the stage or step
 	Reason    string    // why it is in this stage
 	Note      string    // what keeps it from going on, or from a newer version
+	Opens     time.Time // when its next step may begin, if it waits for nothing but that
 
 	Good []Ref     // versions that were stable before, the last one first
 	Bad  []Verdict // remembered until a person asks to retry

@@ -188,7 +188,7 @@ func (p *player) setPool(words []string) error {
 		case "warm-life":
 			q.Timeouts.Warm = span(v)
 		case "window":
-			q.Windows = append(q.Windows, warmTime(v))
+			q.Schedules = append(q.Schedules, warmTime(v))
 		case "per-node":
 			q.PerNode = number(v)
 		case "memory":
@@ -236,12 +236,17 @@ func (p *player) setPool(words []string) error {
 }
 
 // warmTime reads "09:30+2h=3": every day from then on, so long, so many.
-func warmTime(s string) Window {
-	from, rest, _ := strings.Cut(s, "+")
-	length, n, _ := strings.Cut(rest, "=")
+func warmTime(s string) Schedule {
+	hours, n, _ := strings.Cut(s, "=")
+	return Schedule{hoursOf(hours), number(n)}
+}
+
+// hoursOf reads "09:30+2h": every day from then on, so long.
+func hoursOf(s string) Window {
+	from, length, _ := strings.Cut(s, "+")
 	hour, minute, _ := strings.Cut(from, ":")
 	return Window{
-		Days: [7]bool{true, true, true, true, true, true, true}, For: span(length), Warm: number(n),
+		Days: [7]bool{true, true, true, true, true, true, true}, For: span(length),
 		From: time.Duration(number(hour))*time.Hour + time.Duration(number(minute))*time.Minute,
 	}
 }

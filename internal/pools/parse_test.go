@@ -100,6 +100,13 @@ pool "linux-x64" {
     max_boot_time_increase = "20%"
     progress_deadline      = "1d"
     on_failure             = "pause"
+    window {
+      days     = ["sat"]
+      from     = "06:00"
+      for      = "4h"
+      timezone = "Europe/Berlin"
+    }
+    window {}
     canary {
       jobs           = 3
       max_concurrent = 2
@@ -176,11 +183,15 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 			Roll: fleet.Rolling{
 				Wait: 10 * time.Second, Smoke: 2, MaxFailures: 3, MaxSlower: 20, Deadline: 24 * time.Hour, Pause: true,
 				Canary: []fleet.Canary{{Jobs: 3, Percent: 100, AtOnce: 2}, {Jobs: 5, Percent: 10}},
+				Windows: []fleet.Window{
+					{Days: [7]bool{6: true}, From: 6 * time.Hour, For: 4 * time.Hour, Zone: berlin},
+					{Days: [7]bool{true, true, true, true, true, true, true}, For: 24 * time.Hour, Zone: time.UTC},
+				},
 			},
 			Pack: true, Reserve: fleet.Room{MemoryMiB: 8 << 10, Cores: 2, StorageMiB: 20 << 10},
-			Windows: []fleet.Window{
-				{Days: [7]bool{1: true, 5: true}, From: 8*time.Hour + 30*time.Minute, For: 10 * time.Hour, Zone: berlin, Warm: 5},
-				{Days: [7]bool{true, true, true, true, true, true, true}, For: 24 * time.Hour, Zone: time.UTC, Warm: 4},
+			Schedules: []fleet.Schedule{
+				{Window: fleet.Window{Days: [7]bool{1: true, 5: true}, From: 8*time.Hour + 30*time.Minute, For: 10 * time.Hour, Zone: berlin}, Warm: 5},
+				{Window: fleet.Window{Days: [7]bool{true, true, true, true, true, true, true}, For: 24 * time.Hour, Zone: time.UTC}, Warm: 4},
 			},
 			Spare: 2, Warm: 3, Max: 12, Nodes: []string{"pve1", "pve2"}, PerNode: 8, Drained: true,
 			Size:    fleet.Size{Cores: 8, MemoryMiB: 16 << 10, SwapMiB: -1, DiskMiB: 40 << 10, CPUUnits: 50},

@@ -97,8 +97,9 @@ func (r *reader) scale(b *scaleBlock, out *fleet.Pool) {
 	out.Spare = r.count(b.Spare, 0, maxContainers)
 	out.Warm = r.count(b.Warm, 0, maxContainers)
 	for _, w := range b.Schedule {
-		out.Windows = append(out.Windows, r.window(w))
-		if r.good(b.Max, w.Warm) && out.Windows[len(out.Windows)-1].Warm > out.Max {
+		s := fleet.Schedule{Window: r.window(w.Days, w.From, w.For, w.Timezone), Warm: r.count(w.Warm, 0, maxContainers)}
+		out.Schedules = append(out.Schedules, s)
+		if r.good(b.Max, w.Warm) && s.Warm > out.Max {
 			at := firstWritten(w.Warm, b.Max)
 			r.report(problem(&at, "Too many warm containers", "warm is greater than max (%d): warm ones count as containers.", out.Max))
 		}

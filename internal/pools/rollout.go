@@ -29,6 +29,9 @@ func (r *reader) rollout(b *rolloutBlock) fleet.Rolling {
 		Deadline:    r.duration(b.Deadline, time.Minute, 168*time.Hour),
 		Pause:       r.choice(b.OnFailure, "rollback", "pause") == "pause",
 	}
+	for _, w := range b.Window {
+		out.Windows = append(out.Windows, r.window(w.Days, w.From, w.For, w.Timezone))
+	}
 	for _, c := range b.Canary {
 		step := fleet.Canary{
 			Jobs: r.count(c.Jobs, 0, 1000), Percent: r.count(c.Percent, 1, 100), AtOnce: r.count(c.AtOnce, 1, 1000),

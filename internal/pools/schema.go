@@ -103,7 +103,15 @@ type rolloutBlock struct {
 	Deadline  *hcl.Attribute `hcl:"progress_deadline,optional" type:"duration, 1m to 168h" default:"\"2h\"" example:"\"2h\"" doc:"Longest time of a step. When too few jobs came for a canary step and none failed, smoke boots stand in."`
 	OnFailure *hcl.Attribute `hcl:"on_failure,optional" type:"\"rollback\" or \"pause\"" default:"\"rollback\"" example:"\"pause\"" doc:"What a version does that is given up. With pause a person decides; new runners are of the version before in either case."`
 
+	Window []*windowBlock `hcl:"window,block" doc:"A time of the week in which a step may begin: smoke boots, a canary step, or everything. Outside of it, what is under way goes on, and what comes next waits. Rolling back never waits, nor does the way to a version that was stable before, what is promoted by hand, and a pool whose stable version can do no job. There may be several."`
 	Canary []*canaryBlock `hcl:"canary,block" doc:"A step in which some jobs get runners of the new version. There may be several, in this order. Without any, the first is 5 jobs, one at a time, and the second 20 jobs, a quarter of all; jobs = 0 is no step."`
+}
+
+type windowBlock struct {
+	Days     *hcl.Attribute `hcl:"days,optional" type:"list of 1 to 7 days" default:"[\"mon\", \"tue\", \"wed\", \"thu\", \"fri\", \"sat\", \"sun\"]" example:"[\"mon\", \"tue\", \"wed\", \"thu\"]" doc:"Days on which it begins."`
+	From     *hcl.Attribute `hcl:"from,optional" type:"time of the day" default:"\"00:00\"" example:"\"09:00\"" doc:"When it begins, by the clock of the time zone."`
+	For      *hcl.Attribute `hcl:"for,optional" type:"duration, 1m to 24h" default:"\"24h\"" example:"\"7h\"" doc:"How long it lasts."`
+	Timezone *hcl.Attribute `hcl:"timezone,optional" type:"text" default:"\"UTC\"" example:"\"Europe/Berlin\"" doc:"Name of the time zone."`
 }
 
 type canaryBlock struct {
@@ -141,7 +149,7 @@ var later = map[string][]string{
 	"":          {"variable"},
 	"dayfly":    nil,
 	"limits":    nil,
-	"template":  {"verify"},
+	"template":  nil,
 	"pool":      nil,
 	"scale":     {"min_idle", "burst"},
 	"github":    {"repos", "enterprise"},
@@ -151,5 +159,5 @@ var later = map[string][]string{
 	"timeouts":  {"boot", "shutdown"},
 	"retry":     nil,
 	"access":    nil,
-	"rollout":   {"window"},
+	"rollout":   nil,
 }

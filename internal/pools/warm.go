@@ -19,15 +19,14 @@ var (
 
 var dayNames = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 
-// window reads a schedule block.
-func (r *reader) window(b *scheduleBlock) fleet.Window {
+// window reads what a schedule block and a window block have in common.
+func (r *reader) window(days, from, length, zone *hcl.Attribute) fleet.Window {
 	w := fleet.Window{
-		For:  r.duration(b.For, time.Minute, 24*time.Hour),
-		Warm: r.count(b.Warm, 0, maxContainers),
-		From: r.clock(b.From),
-		Zone: r.zone(b.Timezone),
+		For:  r.duration(length, time.Minute, 24*time.Hour),
+		From: r.clock(from),
+		Zone: r.zone(zone),
 	}
-	for _, d := range texts(r.list(b.Days, 7, weekdayForm, `A day, from "mon" to "sun",`)) {
+	for _, d := range texts(r.list(days, 7, weekdayForm, `A day, from "mon" to "sun",`)) {
 		if i := slices.Index(dayNames, d); i >= 0 {
 			w.Days[i] = true
 		}
