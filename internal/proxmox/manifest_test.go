@@ -98,6 +98,12 @@ func TestUnfinishedTemplatesAreNotUsed(t *testing.T) {
 	if got := unready(nil, TemplateInfo{State: "ready"}); got != "" {
 		t.Errorf("manifest says ready: got %q, want it to be used", got)
 	}
+	// Tags are copied to clones, and may be set by hand: the manifest is the truth.
+	for _, state := range []string{"building", "smoke", "replaced", "container"} {
+		if got, want := unready([]string{ReadyTag}, TemplateInfo{State: state}), `its manifest says that it is "`+state+`"`; got != want {
+			t.Errorf("tag ready, manifest %s: got %q, want %q", state, got, want)
+		}
+	}
 }
 
 func FuzzVerify(f *testing.F) {

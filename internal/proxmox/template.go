@@ -130,12 +130,15 @@ func mistagged(tags []string, info TemplateInfo) string {
 	return ""
 }
 
-// unready says why a template must not be used, or nothing. The manifest may
-// say that it is ready too: a datacenter may keep tokens from setting tags.
+// unready says why a template must not be used, or nothing. The manifest is the
+// truth: a tag is copied to clones, and may be set by hand. A manifest that says
+// it is ready is enough: a datacenter may keep tokens from setting tags.
 func unready(tags []string, info TemplateInfo) string {
 	switch {
 	case slices.Contains(tags, BuildingTag):
 		return "it is being built (tag " + BuildingTag + ")"
+	case info.State != "" && info.State != "ready":
+		return fmt.Sprintf("its manifest says that it is %q", info.State)
 	case !slices.Contains(tags, ReadyTag) && info.State != "ready":
 		return "neither its tags nor its manifest say that it is ready"
 	}
