@@ -70,7 +70,7 @@ func NewBuilder(conf BuilderConfig) (*Builder, error) {
 	if conf.Log == nil {
 		conf.Log = slog.New(slog.DiscardHandler)
 	}
-	base, err := baseURL(strings.TrimSuffix(strings.TrimSuffix(conf.URL, "/"), "/api2/json"))
+	base, err := conf.base()
 	if err != nil {
 		return nil, err
 	}
@@ -101,6 +101,52 @@ func NewBuilder(conf BuilderConfig) (*Builder, error) {
 	return &Builder{c: c, conf: conf}, nil
 }
 
+// CheckURL says what is wrong with the URL.
+func (conf BuilderConfig) CheckURL() error {
+	_, err := conf.base()
+	return err
+}
+
+// CheckCA says what is wrong with the certificate authority.
+func (conf BuilderConfig) CheckCA() error {
+	_, err := conf.roots()
+	return err
+}
+
+// CheckFingerprint says what is wrong with the fingerprint.
+func (conf BuilderConfig) CheckFingerprint() error {
+	_, err := conf.pin()
+	return err
+}
+
+func (conf BuilderConfig) base() (string, error) {
+	return baseURL(strings.TrimSuffix(strings.TrimSuffix(conf.URL, "/"), "/api2/json"))
+}
+
+// roots are nil for the system's.
+func (conf BuilderConfig) roots() (*x509.CertPool, error) {
+	if len(conf.CA) == 0 {
+		return nil, nil
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(conf.CA) {
+		return nil, errors.New("proxmox CA: no certificate in PEM form")
+	}
+	return pool, nil
+}
+
+// pin is nil without a fingerprint.
+func (conf BuilderConfig) pin() ([]byte, error) {
+	if conf.Fingerprint == "" {
+		return nil, nil
+	}
+	sum, err := hex.DecodeString(strings.ReplaceAll(conf.Fingerprint, ":", ""))
+	if err != nil || len(sum) != sha256.Size {
+		return nil, fmt.Errorf("fingerprint %q: want SHA-256 in hex, as the web interface shows it", conf.Fingerprint)
+	}
+	return sum, nil
+}
+
 func (conf BuilderConfig) checkUser() error {
 	user, id, isToken := strings.Cut(conf.User, "!")
 	switch {
@@ -119,21 +165,16 @@ func (conf BuilderConfig) checkUser() error {
 }
 
 func (conf BuilderConfig) transport() (http.RoundTripper, error) {
-	tc := &tls.Config{ServerName: conf.ServerName, MinVersion: tls.VersionTLS12}
-	if len(conf.CA) > 0 {
-		tc.RootCAs = x509.NewCertPool()
-		if !tc.RootCAs.AppendCertsFromPEM(conf.CA) {
-			return nil, errors.New("proxmox CA: no certificate in PEM form")
-		}
+	roots, err := conf.roots()
+	if err != nil {
+		return nil, err
 	}
-	if conf.Insecure || conf.Fingerprint != "" {
-		tc.InsecureSkipVerify = true
+	want, err := conf.pin()
+	if err != nil {
+		return nil, err
 	}
-	if conf.Fingerprint != "" {
-		want, err := hex.DecodeString(strings.ReplaceAll(conf.Fingerprint, ":", ""))
-		if err != nil || len(want) != sha256.Size {
-			return nil, fmt.Errorf("fingerprint %q: want SHA-256 in hex, as the web interface shows it", conf.Fingerprint)
-		}
+	tc := &tls.Config{ServerName: conf.ServerName, MinVersion: tls.VersionTLS12, RootCAs: roots, InsecureSkipVerify: conf.Insecure || want != nil}
+	if want != nil {
 		// Unlike VerifyPeerCertificate it is called for resumed sessions too.
 		tc.VerifyConnection = func(s tls.ConnectionState) error {
 			if got := sha256.Sum256(s.PeerCertificates[0].Raw); string(got[:]) != string(want) {

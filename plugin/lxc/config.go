@@ -160,8 +160,9 @@ type Config struct {
 	// What a throw-away clone of the template must be able to do.
 	SmokeTest SmokeTest `mapstructure:"smoke_test"`
 	// Age at which something that another build has begun and not finished is
-	// taken for the remains of a dead one (default `24h`). Builds of this
-	// machine are known to be dead at once.
+	// taken for the remains of a dead one (default `24h`, at least `1h`). It is
+	// asked of builds of other machines alone: those of this one are known to
+	// be dead, or to run, at once.
 	LeftoverAge time.Duration `mapstructure:"leftover_age"`
 
 	ctx interpolate.Context
@@ -313,6 +314,7 @@ func (c *Config) prepare(raws ...any) (warnings []string, err error) {
 	check.network(c)
 	check.firewall(&c.Firewall)
 	check.template(c)
+	check.times(c)
 	check.node(c)
 	check.communicator(c)
 	return check.warnings, check.err()

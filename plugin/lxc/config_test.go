@@ -1,6 +1,8 @@
 package lxc
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -20,9 +22,10 @@ func TestEveryErrorNamesItsField(t *testing.T) {
 		{"username", nil, "username: required, also as PROXMOX_USERNAME"},
 		{"username", "packer", "username: \"packer\": want"},
 		{"username", "packer@pve", "username: \"packer@pve\" names no token"},
+		{"username", "packer@pve!", "username: \"packer@pve!\": the token has no name"},
 		{"token", nil, "token: required with a username that names a token"},
 		{"tls_ca_file", "/does/not/exist", "tls_ca_file: "},
-		{"tls_fingerprint", "zz", "proxmox_url: fingerprint \"zz\""},
+		{"tls_fingerprint", "zz", "tls_fingerprint: fingerprint \"zz\""},
 		{"node", nil, "node: required"},
 		{"node", "a b", "node: \"a b\""},
 		{"pool", "a b", "pool: \"a b\""},
@@ -68,6 +71,12 @@ func TestEveryErrorNamesItsField(t *testing.T) {
 		{"tags", "a;dayfly-x", "tags: \"dayfly-x\""},
 		{"tags", "a:b", "tags: \"a:b\""},
 		{"replicas", 101, "replicas: 101"},
+		{"task_timeout", "-1s", "task_timeout: -1s: want a time ahead"},
+		{"cleanup_timeout", "-1s", "cleanup_timeout: -1s"},
+		{"shutdown_timeout", "-1s", "shutdown_timeout: -1s"},
+		{"smoke_test", map[string]any{"timeout": "-1s"}, "smoke_test.timeout: -1s"},
+		{"leftover_age", "59m", "leftover_age: 59m0s: want at least 1h0m0s"},
+		{"leftover_age", "-1s", "leftover_age: -1s"},
 		{"nodes", []string{"two"}, "nodes: node \"pve\", where it is built, is missing"},
 		{"nodes", []string{"pve", "pve"}, "nodes[1]: \"pve\" is named twice"},
 		{"communicator", "winrm", "communicator: \"winrm\": want ssh, pct or none"},
@@ -87,6 +96,26 @@ func TestEveryErrorNamesItsField(t *testing.T) {
 				t.Errorf("errors are %q, want one with %q", got, test.want)
 			}
 		})
+	}
+}
+
+// One error does not hide another, of whichever field.
+func TestErrorsOfTheWayToTheAPIComeTogether(t *testing.T) {
+	w := newWorld(t, pve.Config{})
+	empty := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(empty, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.set("proxmox_url", "ftp://x")
+	w.set("username", nil)
+	w.set("tls_fingerprint", "zz")
+	w.set("tls_ca_file", empty)
+	w.set("pool", "a b")
+	got := errorsOf(t, w.conf)
+	for _, want := range []string{"proxmox_url: ", "username: ", "tls_fingerprint: ", "tls_ca_file: proxmox CA: no certificate in PEM form", "pool: "} {
+		if !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, want) }) {
+			t.Errorf("errors are %q, want one with %q", got, want)
+		}
 	}
 }
 

@@ -181,6 +181,58 @@ func TestCleanupThatCannotSucceedSaysWhatToDo(t *testing.T) {
 	w.left(2)
 }
 
+// remains leaves what a build leaves whose plugin was killed.
+func (w *world) remains() {
+	w.Helper()
+	w.mustBuild()
+	for _, c := range w.sim.Containers() {
+		w.forge(c.VMID, func(i *proxmox.TemplateInfo) {
+			i.State, i.By = "building", strings.Replace(thisProcess(), ":", ":1", 1)+"1"
+		})
+		w.sim.SetOption(c.VMID, "tags", proxmox.BuildingTag)
+	}
+	w.out.Reset()
+}
+
+// What a dead build has left stands in nobody's way, whatever it has taken.
+func TestRemainsAreRemovedBeforeTheyAreInTheWay(t *testing.T) {
+	for name, world := range map[string]func(*world){
+		"a fixed VMID": func(w *world) { w.set("vm_id", 777) },
+		"a small storage": func(w *world) {
+			w.sim.AddStorage(pve.Storage{ID: pve.LabStorage, Type: "dir", Size: 4<<30 + 1<<20}) // room for the size, once
+			w.set("replicas", 2)
+		},
+		"the same version": func(*world) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, pve.Config{})
+			world(w)
+			w.set("smoke_test", map[string]any{"skip": true})
+			w.remains()
+			before := len(w.sim.Containers())
+			w.mustBuild()
+			w.left(before)
+			if got := len(w.templates()); got != before || !strings.Contains(w.out.String(), "which a build of debian-13@1.0.0-1 left") {
+				t.Errorf("%d finished templates, want %d\n%s", got, before, w.out.String())
+			}
+		})
+	}
+}
+
+// A build that has run for days is no remains: its process is there.
+func TestLiveBuildIsNotSweptForItsAge(t *testing.T) {
+	if startOf(1) == "" {
+		t.Skip("there is no /proc to tell processes by")
+	}
+	w := newWorld(t, pve.Config{})
+	a := w.mustBuild()
+	w.forge(int(a.VMID), func(i *proxmox.TemplateInfo) {
+		i.State, i.By, i.Started = "building", thisProcess(), time.Now().Add(-72*time.Hour)
+	})
+	w.sim.SetOption(int(a.VMID), "tags", proxmox.BuildingTag)
+	w.fails("another build is making debian-13@1.0.0-1: 100 on node pve")
+}
+
 func TestForeignContainersAreNeverTouched(t *testing.T) {
 	w := newWorld(t, pve.Config{})
 	w.sim.AddContainer(pve.Container{VMID: 100, Storage: pve.LabStorage, ResourcePool: pve.LabTemplates})

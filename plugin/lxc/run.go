@@ -7,6 +7,7 @@ import (
 	"log"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -112,19 +113,24 @@ func startOf(pid int) string {
 	return fields[19]
 }
 
-// dead reports whether the build that made something surely runs no more: its
-// process was of this machine and is gone, or it began too long ago.
+// dead reports whether the build that made something surely runs no more. A
+// process of this machine is looked at, however long it has run; of any other,
+// only its age is known.
 func dead(info proxmox.TemplateInfo, age time.Duration) bool {
-	if time.Since(info.Started) > age {
-		return true
+	pid, start, known := processOf(info.By)
+	if !known {
+		return time.Since(info.Started) > age
 	}
-	parts := strings.Split(info.By, ":")
+	return startOf(pid) != start
+}
+
+// processOf is the process that thisProcess named, if it is one of this machine
+// and can be looked at.
+func processOf(by string) (pid int, start string, known bool) {
+	parts := strings.Split(by, ":")
 	if len(parts) != 3 || parts[0] != machine() || parts[2] == "" || startOf(os.Getpid()) == "" {
-		return false
+		return 0, "", false
 	}
-	var pid int
-	if _, err := fmt.Sscan(parts[1], &pid); err != nil {
-		return false
-	}
-	return startOf(pid) != parts[2]
+	pid, err := strconv.Atoi(parts[1])
+	return pid, parts[2], err == nil
 }

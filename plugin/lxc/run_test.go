@@ -25,6 +25,7 @@ func TestOnlyASurelyDeadBuildIsDead(t *testing.T) {
 		want bool
 	}{
 		{"this one", proxmox.TemplateInfo{Started: now, By: thisProcess()}, false},
+		{"this one, begun long ago", proxmox.TemplateInfo{Started: now.Add(-25 * time.Hour), By: thisProcess()}, false},
 		{"a process that is gone", proxmox.TemplateInfo{Started: now, By: fmt.Sprintf("%s:%d:1", machine(), gone.Process.Pid)}, true},
 		{"a process id that is used again", proxmox.TemplateInfo{Started: now, By: fmt.Sprintf("%s:%d:%s0", machine(), os.Getpid(), start)}, true},
 		{"another machine's process", proxmox.TemplateInfo{Started: now, By: fmt.Sprintf("x%s:%d:1", machine(), gone.Process.Pid)}, false},

@@ -54,31 +54,37 @@ func (p *preflight) run(ctx context.Context) error {
 	if err := p.nodes(ctx); err != nil {
 		return err
 	}
-	built, err := p.built(ctx)
+	built, err := p.read(ctx)
 	if err != nil {
 		return err
 	}
 	p.sources(built)
-	if p.storages, err = p.api.Storages(ctx, p.conf.Node); err != nil {
-		return err
-	}
 	if err := p.privileges(ctx); err != nil {
 		return err
 	}
 	if len(p.errs) > 0 {
 		return nil // what follows may fail for the same reasons
 	}
+	// First of all: remains have VMIDs, and fill storages.
+	if p.sweep(ctx, built) {
+		if built, err = p.read(ctx); err != nil {
+			return err
+		}
+	}
 	if err := p.volumes(ctx); err != nil {
 		return err
 	}
 	p.duplicates(built)
-	if err := p.taken(ctx); err != nil {
-		return err
+	return p.taken(ctx)
+}
+
+// read asks what there is: what builds have made, and the storages.
+func (p *preflight) read(ctx context.Context) ([]proxmox.Built, error) {
+	built, err := p.built(ctx)
+	if err == nil {
+		p.storages, err = p.api.Storages(ctx, p.conf.Node)
 	}
-	if len(p.errs) > 0 {
-		return nil // a build that cannot work removes nothing either
-	}
-	return p.sweep(ctx, built)
+	return built, err
 }
 
 func (p *preflight) version(ctx context.Context) error {
@@ -308,12 +314,13 @@ func unfinished(x proxmox.Built) bool {
 }
 
 // sweep removes what dead builds have left: those that were killed, or told to
-// leave it with -on-error=abort.
-func (p *preflight) sweep(ctx context.Context, built []proxmox.Built) error {
+// leave it with -on-error=abort. It reports whether there was any.
+func (p *preflight) sweep(ctx context.Context, built []proxmox.Built) (found bool) {
 	for _, x := range slices.Backward(built) { // clones have higher VMIDs than what they are of, mostly
 		if !unfinished(x) || !dead(x.Info, p.conf.LeftoverAge) {
 			continue
 		}
+		found = true
 		p.ui.Say(fmt.Sprintf("Removing container %d on node %s, which a build of %s left that began at %s...",
 			x.VMID, x.Node, x.Info.Ref(), x.Info.Started.Format("2006-01-02 15:04:05 MST")))
 		same := func(description string) bool {
@@ -324,5 +331,5 @@ func (p *preflight) sweep(ctx context.Context, built []proxmox.Built) error {
 			p.ui.Error(fmt.Sprintf("Container %d on node %s is left: %v", x.VMID, x.Node, err))
 		}
 	}
-	return nil
+	return found
 }
