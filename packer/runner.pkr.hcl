@@ -35,9 +35,11 @@ source "dayfly-lxc" "runner" {
   node = var.node
   pool = var.template_pool
 
-  ostemplate = var.ostemplate
-  cores      = var.cores
-  memory     = var.memory
+  ostemplate          = var.ostemplate
+  ostemplate_checksum = var.ostemplate_checksum
+  ostemplate_url      = var.ostemplate_url
+  cores               = var.cores
+  memory              = var.memory
 
   rootfs {
     storage = var.storage
@@ -68,10 +70,12 @@ source "dayfly-lxc" "runner" {
   template_version = data.dayfly-template.runner.next_version
   replicas         = var.replicas
 
-  # A throw-away clone must boot and get an address. With host_ssh, or on the
-  # node itself, commands may be tried in it, too.
+  # A throw-away clone must boot, get an address and run these commands: Docker
+  # runs a container there. A token alone gets them into the clone from Proxmox
+  # VE 9.1 on; before, give host_ssh or build on the node.
   smoke_test {
-    timeout = "3m"
+    commands = var.smoke_commands
+    timeout  = "3m"
   }
 }
 

@@ -19,6 +19,24 @@ variable "ostemplate" {
   description = "Base image on the node: pveam available --section system, then pveam download."
 }
 
+variable "ostemplate_checksum" {
+  type        = string
+  description = "Its checksum, \"sha512:...\": of /var/lib/vz/template/cache/FILE by sha512sum on a node that you trust; pveam download checks it against Proxmox's signed list. Needs ostemplate_url, host_ssh in the source, or a build on the node. Empty: whatever is called so is built on."
+  default     = ""
+}
+
+variable "ostemplate_url" {
+  type        = string
+  description = "Where Proxmox fetches it from when it is not there, and checks it: takes Sys.AccessNetwork on the node. Empty: it is there."
+  default     = ""
+}
+
+variable "smoke_commands" {
+  type        = list(string)
+  description = "Commands that must succeed in a clone. They take Proxmox VE 9.1, or host_ssh in the source before; without either, [] leaves them out."
+  default     = ["/usr/lib/dayfly/docker-proof"]
+}
+
 variable "node" {
   type        = string
   description = "Node to build on."

@@ -5,6 +5,10 @@ storage    = "local-lvm"
 family     = "debian-13"
 ostemplate = "local:vztmpl/debian-13-standard_13.1-1_amd64.tar.zst"
 
+# Pin it: on a node, after "pveam download local debian-13-standard_13.1-1_amd64.tar.zst",
+#   sha512sum /var/lib/vz/template/cache/debian-13-standard_13.1-1_amd64.tar.zst
+# ostemplate_checksum = "sha512:..."
+
 # Jobs that start together need copies: a template is locked while it is cloned.
 replicas = 2
 

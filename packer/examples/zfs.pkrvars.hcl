@@ -9,6 +9,10 @@ storage    = "local-zfs"
 family     = "ubuntu-24.04"
 ostemplate = "local:vztmpl/ubuntu-24.04-standard_24.04-2_amd64.tar.zst"
 
+# Pin it: on a node, after "pveam download local ubuntu-24.04-standard_24.04-2_amd64.tar.zst",
+#   sha512sum /var/lib/vz/template/cache/ubuntu-24.04-standard_24.04-2_amd64.tar.zst
+# ostemplate_checksum = "sha512:..."
+
 storage_driver = "auto"
 replicas       = 2
 

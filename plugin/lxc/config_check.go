@@ -142,6 +142,9 @@ func (p *problems) source(c *Config) {
 		p.unless(c.OSTemplateURL != "" || c.reachesNode(), "ostemplate_checksum",
 			"a base image that is on the node is checked on the node: give host_ssh, run the build there, or give ostemplate_url for Proxmox to fetch and check it")
 	}
+	if c.OSTemplate != "" && c.OSTemplateChecksum == "" {
+		p.warn("ostemplate_checksum is not given: whatever is called %s is built on", c.OSTemplate)
+	}
 	if c.OSTemplateURL != "" {
 		u, err := url.Parse(c.OSTemplateURL)
 		p.unless(err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "", "ostemplate_url", "%q: want an http or https URL", c.OSTemplateURL)

@@ -148,8 +148,15 @@ func TestDangersAreWarnedOf(t *testing.T) {
 	w.set("unprivileged", false)
 	w.set("features", map[string]any{"nesting": false})
 	_, warnings, err := new(Builder).Prepare(w.conf)
-	if err != nil || len(warnings) != 2 {
-		t.Errorf("warnings are %q (%v), want two", warnings, err)
+	if err != nil || len(warnings) != 3 || !strings.HasPrefix(warnings[2], "ostemplate_checksum ") && !strings.HasPrefix(warnings[0], "ostemplate_checksum ") {
+		t.Errorf("warnings are %q (%v), want three, one of them about ostemplate_checksum", warnings, err)
+	}
+	w.set("unprivileged", nil)
+	w.set("features", nil)
+	w.set("ostemplate_url", "https://images.example.org/debian.tar.zst")
+	w.set("ostemplate_checksum", "sha256:"+strings.Repeat("0", 64))
+	if _, warnings, err := new(Builder).Prepare(w.conf); err != nil || len(warnings) != 0 {
+		t.Errorf("warnings are %q (%v), want none", warnings, err)
 	}
 }
 

@@ -125,10 +125,11 @@ func (p *preflight) nodes(ctx context.Context) error {
 	return nil
 }
 
-func (p *preflight) built(ctx context.Context) ([]proxmox.Built, error) {
+// built lists what builds have made on the nodes that get the template.
+func (b *build) built(ctx context.Context) ([]proxmox.Built, error) {
 	var all []proxmox.Built
-	for _, node := range p.conf.Nodes {
-		found, err := p.api.Built(ctx, node)
+	for _, node := range b.conf.Nodes {
+		found, err := b.api.Built(ctx, node)
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,120 @@
+package lxc
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/proxmox"
+	"github.com/dayfly-ci/dayfly/internal/sim/pve"
+	"github.com/dayfly-ci/dayfly/internal/sim/stage"
+)
+
+func creates(r *http.Request) bool {
+	return r.Method == http.MethodPost && r.URL.Path == "/api2/json/nodes/pve/lxc"
+}
+
+// TestOneOfTwoBuildsAtOnceGivesWay lets neither create anything before both
+// have looked for the other.
+func TestOneOfTwoBuildsAtOnceGivesWay(t *testing.T) {
+	w := newWorld(t, pve.Config{})
+	var n atomic.Int32
+	both := make(chan struct{})
+	w.fault = func(r *http.Request) stage.Fault {
+		if creates(r) {
+			if n.Add(1) == 2 {
+				close(both)
+			}
+			<-both
+		}
+		return stage.Fault{}
+	}
+	var errs [2]error
+	var all sync.WaitGroup
+	for i := range errs {
+		all.Go(func() {
+			b := new(Builder)
+			if _, _, errs[i] = b.Prepare(w.conf); errs[i] != nil {
+				return
+			}
+			var out bytes.Buffer
+			_, errs[i] = b.Run(t.Context(), &packersdk.BasicUi{Reader: strings.NewReader(""), Writer: &out, ErrorWriter: &out}, &w.hook)
+		})
+	}
+	all.Wait()
+	lost := errs[0]
+	if lost == nil {
+		lost = errs[1]
+	}
+	if (errs[0] == nil) == (errs[1] == nil) || !strings.Contains(lost.Error(), "debian-13@1.0.0-1") || !strings.Contains(lost.Error(), "another build") {
+		t.Errorf("the builds ended with %v and %v, want one that gives way to the other", errs[0], errs[1])
+	}
+	w.left(1)
+	if got := len(w.templates()); got != 1 {
+		t.Errorf("%d finished templates, want 1", got)
+	}
+}
+
+// A build that is still at work counts too, if it began before: it would find
+// this one's template at its own end.
+func TestBuildThatBeganBeforeGoesFirst(t *testing.T) {
+	for age, lost := range map[time.Duration]bool{time.Minute: true, -time.Minute: false} {
+		w := newWorld(t, pve.Config{})
+		rival := proxmox.TemplateInfo{Schema: 1, Family: "debian-13", Version: "1.0.0-1", State: "building", Build: "another", By: thisProcess(),
+			Started: time.Now().Add(-age)}
+		w.hook.run = func(context.Context, packersdk.Communicator) error {
+			w.sim.AddContainer(pve.Container{VMID: 700, Storage: pve.LabStorage, ResourcePool: pve.LabTemplates,
+				Config: map[string]string{"description": rival.Describe(), "tags": proxmox.BuildingTag}})
+			return nil
+		}
+		_, err := w.build(t.Context())
+		switch {
+		case lost && (err == nil || !strings.Contains(err.Error(), "another build is making debian-13@1.0.0-1: 700 on node pve")):
+			t.Errorf("a rival that began %s before: %v, want it to go first", age, err)
+		case lost:
+			w.left(1)
+		case err != nil:
+			t.Errorf("a rival that began %s after: %v", -age, err)
+		}
+	}
+}
+
+// A request whose answer is lost had no effect, but another build with the same
+// token got the VMID meanwhile: its task looks like the build's own.
+func TestAnotherBuildsContainerIsNotAdopted(t *testing.T) {
+	w := newWorld(t, pve.Config{})
+	rival, err := proxmox.NewBuilder(proxmox.BuilderConfig{URL: w.server.URL, User: w.conf["username"].(string), Token: fleet.NewSecret(w.conf["token"].(string))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rival.Close()
+	theirs := proxmox.TemplateInfo{Schema: 1, Family: "theirs", Version: "1", State: "building", Build: "another", By: thisProcess()}
+	var n atomic.Int32
+	w.fault = func(r *http.Request) stage.Fault {
+		if !creates(r) || n.Add(1) != 1 {
+			return stage.Fault{}
+		}
+		task, err := rival.Create(t.Context(), "pve", 100, proxmox.Options{"ostemplate": pve.LabBase, "rootfs": pve.LabStorage + ":4", "unprivileged": 1,
+			"pool": pve.LabTemplates, "description": theirs.Describe()})
+		if err == nil {
+			err = rival.Wait(t.Context(), task)
+		}
+		if err != nil {
+			t.Errorf("the other build: %v", err)
+		}
+		return stage.Fault{Code: 596, Reason: "Broken pipe"}
+	}
+	a := w.mustBuild()
+	if a.VMID == 100 || w.manifest(100).Build != "another" {
+		t.Errorf("the template is %d, container 100 is %+v; want it left to the other build", a.VMID, w.manifest(100))
+	}
+	w.left(2)
+}
