@@ -84,7 +84,8 @@ func (b *build) identify(ctx context.Context, m *made, now map[string]string, ad
 type hostKeyError struct{ got string }
 
 func (e *hostKeyError) Error() string {
-	return fmt.Sprintf("the SSH host key %s is none of the container's: another machine may have its address", e.got)
+	return fmt.Sprintf("the SSH host key %s is none of the container's: another machine may have its address; "+
+		"hint: look who else has it, build again, or use the communicator pct, which needs no address", e.got)
 }
 
 // verified is an SSH configuration that refuses a host key that is none of the

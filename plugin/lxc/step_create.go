@@ -125,7 +125,7 @@ func (b *build) cloneSource(ctx context.Context, m *made) error {
 	b.info.Source = b.source.Info.Ref().String()
 	inherit(&b.info, b.source.Info)
 	from := &made{node: b.source.Node, vmid: b.source.VMID}
-	full := b.conf.FullClone.True() || !b.linked
+	full := b.conf.FullClone.True() || b.storage != b.source.Storage || !b.linked
 	o := b.cloneOptions(m, b.conf.VMName, "building")
 	if full && b.conf.Rootfs.Storage != "" {
 		o["storage"] = b.conf.Rootfs.Storage

@@ -163,6 +163,10 @@ func (p *preflight) sources(built []proxmox.Built) {
 		return
 	}
 	p.source, p.storage = *best, best.Storage
+	// A full copy goes where it is told to (pve-container, API2/LXC.pm, clone_vm).
+	if from, seen := p.find(best.Storage); p.conf.Rootfs.Storage != "" && (p.conf.FullClone.True() || seen && !from.Linked()) {
+		p.storage = p.conf.Rootfs.Storage
+	}
 }
 
 func (p *preflight) privileges(ctx context.Context) error {
@@ -241,7 +245,8 @@ func (p *preflight) rootfs() {
 	case s.Type == "lvm" && !p.conf.SkipConvertToTemplate:
 		p.say("rootfs.storage: storage %s is of type lvm, which makes no templates of containers; hint: use zfspool, lvmthin, btrfs, rbd or dir", s.Name)
 	}
-	if need := bytesOf(p.conf.Rootfs.Size); p.conf.OSTemplate != "" && s.Active && s.Free < need {
+	copies := p.conf.OSTemplate != "" || p.storage != p.source.Storage || p.conf.FullClone.True()
+	if need := bytesOf(p.conf.Rootfs.Size); copies && s.Active && s.Free < need {
 		p.say("rootfs.storage: storage %s is full: %d MiB are free, rootfs.size is %s; hint: remove old templates, or choose a smaller size",
 			s.Name, s.Free>>20, p.conf.Rootfs.Size)
 	}

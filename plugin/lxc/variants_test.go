@@ -292,6 +292,28 @@ func TestBuildFromATemplate(t *testing.T) {
 	}
 }
 
+// The storage that a full copy goes to is the one to look at.
+func TestFullCopyToAnotherStorage(t *testing.T) {
+	w := newWorld(t, pve.Config{})
+	w.mustBuild()
+	w.sim.AddStorage(pve.Storage{ID: "other", Type: "lvm"})
+	w.sim.SetACL("/storage/other", "DayflyUpload", true, "packer@pve", builderToken)
+	w.set("ostemplate", nil)
+	w.set("source_template", map[string]any{"family": "debian-13"})
+	w.set("full_clone", true)
+	w.set("rootfs", map[string]any{"storage": "other", "size": "6G"})
+	w.set("template_family", "tools")
+	w.fails("storage other is of type lvm, which makes no templates")
+	w.sim.AddStorage(pve.Storage{ID: "other", Type: "lvmthin", Size: 5 << 30})
+	w.fails("storage other is full: ")
+	w.sim.AddStorage(pve.Storage{ID: "other", Type: "lvmthin"})
+	a := w.mustBuild()
+	c, _ := w.sim.Container(int(a.VMID))
+	if got := w.manifest(int(a.VMID)).StorageType; got != "lvmthin" || !strings.HasPrefix(c.Config["rootfs"], "other:") {
+		t.Errorf("the manifest has storage type %q, the template %s; want lvmthin", got, c.Config["rootfs"])
+	}
+}
+
 func TestStoppedContainerInsteadOfATemplate(t *testing.T) {
 	w := newWorld(t, pve.Config{})
 	w.set("skip_convert_to_template", true)
