@@ -112,13 +112,31 @@ func TestOneVersionOnNodesThatShareNoStorage(t *testing.T) {
 
 func TestGob(t *testing.T) {
 	w := newWorld(t, pve.Config{})
-	w.write(w.source("one", `communicator = "none"`), `build { sources = ["source.dayfly-lxc.one"] }`)
+	w.write(w.source("one", `communicator = "none"`), `
+build {
+  sources = ["source.dayfly-lxc.one"]
+  provisioner "shell-local" {
+    inline = ["echo VMID=${build.TemplateVMID} FAMILY=${build.TemplateFamily}"]
+  }
+  post-processor "manifest" {
+    output = "manifest.json"
+  }
+}
+`)
 	cmd, out := w.packer("build", ".")
 	cmd.Env = append(cmd.Env, "PACKER_FORCE_GOB=1")
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	w.count(1, 0)
+	log, err := os.ReadFile(filepath.Join(w.dir, "packer.log"))
+	if err != nil || bytes.Contains(log, []byte("Using protobuf")) || !bytes.Contains(log, []byte("receiving ConfigSpec as gob")) {
+		t.Errorf("packer spoke protobuf, want gob (%v)", err)
+	}
+	manifest, err := os.ReadFile(filepath.Join(w.dir, "manifest.json"))
+	if err != nil || !strings.Contains(string(manifest), `"artifact_id": "pve:one@1.0.0-1#100"`) || !strings.Contains(out.String(), "VMID=100 FAMILY=one") {
+		t.Errorf("manifest (%v) is %s\n%s", err, manifest, out)
+	}
 }
 
 func TestEnvironmentIsAsked(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log"
 	"net/http"
 	"slices"
 	"strings"
@@ -351,9 +352,17 @@ func TestNothingShowsASecret(t *testing.T) {
 	node := w.nodeShell()
 	w.container()
 	w.set("ssh_password", "canary-ssh-password")
+	var logged bytes.Buffer // as the plugin writes it, before Packer filters it
+	before := log.Writer()
+	log.SetOutput(&logged)
+	defer log.SetOutput(before)
 	a := w.mustBuild()
+	log.SetOutput(before)
 	state, _ := json.Marshal([]any{a.State("generated_data"), a.State("template"), a.Id(), a.String()})
-	texts := map[string]string{"output": w.out.String(), "state": string(state), "commands on the node": strings.Join(node.Commands(), "\n")}
+	texts := map[string]string{"output": w.out.String(), "state": string(state), "commands on the node": strings.Join(node.Commands(), "\n"), "log": logged.String()}
+	if logged.Len() == 0 {
+		t.Error("nothing was logged")
+	}
 	for _, c := range w.sim.Containers() {
 		texts["configuration"] += fmt.Sprint(c.Config)
 	}
