@@ -1,45 +1,71 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
 )
 
-// dressing is run as root of the container in its root file system, which is
-// as hostile as what ran in it: a link leads nowhere but inside.
-const dressing = `set -e
-cd "$1"
-put() { rm -rf "./$1.dress"; cat >"./$1.dress"; chmod 644 "./$1.dress"; mv -fT "./$1.dress" "./$1"; }
-[ -d ./etc ] && [ ! -L ./etc ] || exit 0
-printf '%s\n' "$2" | put etc/hostname
-printf '127.0.0.1 localhost\n::1 localhost ip6-localhost\n127.0.1.1 %s\n' "$2" | put etc/hosts
-printf '# --- BEGIN PVE ---\nnameserver %s\n# --- END PVE ---\n' "$3" | put etc/resolv.conf
-if [ -d ./etc/network ] && [ ! -L ./etc/network ]; then printf '%s' "$4" | put etc/network/interfaces; fi
-`
-
 // dress writes into the container what Proxmox writes there before every start
-// (PVE::LXC::Setup::Debian, pre_start_hook): host name, resolver, network.
+// (PVE::LXC::Setup::Debian, pre_start_hook): host name, resolver, network. Its
+// file system is as hostile as what ran in it: a link leads nowhere but inside.
 func (m *Machine) dress(l pve.Launch, rootfs string) error {
+	root, err := os.OpenRoot(rootfs)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if !isFolder(root, "etc") {
+		return nil
+	}
 	server := l.Options["nameserver"]
 	if server == "" {
 		server = Gateway
 	}
-	args := []string{"/bin/sh", "-c", dressing, "sh", rootfs, l.Options["hostname"], server, interfaces(l)}
-	name, before := "lxc-usernsexec", []string{"-m", idMap("b"), "--"}
-	if l.Options["unprivileged"] != "1" {
-		name, before = args[0], nil
-		args = args[1:]
+	name := l.Options["hostname"]
+	files := map[string]string{
+		"etc/hostname":    name + "\n",
+		"etc/hosts":       fmt.Sprintf("127.0.0.1 localhost\n::1 localhost ip6-localhost\n127.0.1.1 %s\n", name),
+		"etc/resolv.conf": fmt.Sprintf("# --- BEGIN PVE ---\nnameserver %s\n# --- END PVE ---\n", server),
 	}
-	cmd := exec.Command(name, append(before, args...)...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
+	if isFolder(root, "etc/network") {
+		files["etc/network/interfaces"] = interfaces(l)
+	}
+	owner := 0
+	if l.Options["unprivileged"] == "1" {
+		owner = firstID
+	}
+	for name, text := range files {
+		if err := replace(root, name, text, owner); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+func isFolder(root *os.Root, name string) bool {
+	f, err := root.Lstat(name)
+	return err == nil && f.IsDir()
+}
+
+// replace puts a file in the place of whatever is there.
+func replace(root *os.Root, name, text string, owner int) error {
+	part := name + ".dress"
+	if err := root.RemoveAll(part); err != nil {
+		return err
+	}
+	f, err := root.OpenFile(part, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err := errors.Join(err, f.Chown(owner, owner), f.Chmod(0o644), f.Close()); err != nil {
+		return err
+	}
+	return root.Rename(part, name)
 }
 
 // interfaces is /etc/network/interfaces as Proxmox writes it.

@@ -69,9 +69,6 @@ func (m *Machine) Start(l pve.Launch) (<-chan struct{}, error) {
 	if err := m.configure(l, dir(rootfs), fifo); err != nil {
 		return nil, fmt.Errorf("configure container %s: %w", id, err)
 	}
-	if err := m.filterUp(l.VMID, l.Options); err != nil {
-		return nil, err
-	}
 	c := &container{vmid: l.VMID, ended: make(chan struct{}), options: l.Options}
 	if c.start, err = lxcStart(id); err != nil {
 		return nil, err
@@ -82,8 +79,13 @@ func (m *Machine) Start(l pve.Launch) (<-chan struct{}, error) {
 	}
 	m.live[l.VMID] = c
 	m.mu.Unlock()
+	// As with pve-firewall, the rules come when the container has begun.
+	err = m.filterUp(l.VMID, l.Options)
 	go m.wait(c)
-	if c.init, err = initPid(told, c.ended); err != nil {
+	if err == nil {
+		c.init, err = initPid(told, c.ended)
+	}
+	if err != nil {
 		_ = m.Kill(l.VMID)
 		return nil, fmt.Errorf("start container %s: %w: %s", id, err, lastLines(filepath.Join(logDir, id+".log"), 4))
 	}
