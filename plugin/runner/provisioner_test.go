@@ -60,7 +60,7 @@ func becomes(t *testing.T, g *root.Root, conf map[string]any, sum string) {
 		"jq -c '[.contract,.docker,.storage_driver,.runner,.runner_sha256]' " + factsPath:       `["` + fmt.Sprint(proxmox.GuestContract) + `","28.5.1","overlay2","` + version + `","` + sum + `"]`,
 		"jq -r '.[0].group, (.[0].detail | split(\"\\n\")[0])' /opt/actions-runner/.setup_info": "dayfly template\nTemplate: ubuntu-24.04@2.340.0-1",
 		"grep -c HOOK /opt/actions-runner/.env":                                                 "2",
-		"grep '^RuntimeMaxSec\\|^User\\|^ExecStart=' /etc/systemd/system/dayfly-runner.service": "User=runner\nExecStart=/opt/actions-runner/bin/Runner.Listener run\nRuntimeMaxSec=86400",
+		"grep '^ExecStart=' /etc/systemd/system/dayfly-runner.service":                          "ExecStart=/usr/lib/dayfly/begin runner 86400 /opt/actions-runner/bin/Runner.Listener run",
 		"readlink /etc/systemd/system/ldconfig.service":                                         "/dev/null",
 		"ls -A /var/tmp /tmp | grep dayfly; true":                                               "",
 	} {
@@ -70,7 +70,7 @@ func becomes(t *testing.T, g *root.Root, conf map[string]any, sum string) {
 	}
 	calls := g.Calls()
 	for _, want := range []string{
-		"systemctl enable dayfly-env.service dayfly-runner.path", "systemctl enable docker.socket", "systemctl disable docker.service containerd.service",
+		"systemctl enable dayfly-env.service dayfly-runner.service", "systemctl enable docker.socket", "systemctl disable docker.service containerd.service",
 	} {
 		if !slices.Contains(calls, want) {
 			t.Errorf("%q was not called, but %q", want, calls)
@@ -112,10 +112,10 @@ func otherwise(t *testing.T, g *root.Root, conf map[string]any) {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	for command, want := range map[string]string{
-		"ls /etc/sudoers.d | grep dayfly; true":                        "",
-		"find /etc/systemd/system -lname /dev/null -name 'ld*'":        "",
-		"jq -c . /etc/docker/daemon.json":                              `{"insecure-registries":["10.0.0.5"],"storage-driver":"vfs","log-driver":"json-file","log-opts":{"max-size":"10m","max-file":"3"},"data-root":"/srv/docker"}`,
-		"grep RuntimeMaxSec /etc/systemd/system/dayfly-runner.service": "RuntimeMaxSec=21600",
+		"ls /etc/sudoers.d | grep dayfly; true":                                   "",
+		"find /etc/systemd/system -lname /dev/null -name 'ld*'":                   "",
+		"jq -c . /etc/docker/daemon.json":                                         `{"insecure-registries":["10.0.0.5"],"storage-driver":"vfs","log-driver":"json-file","log-opts":{"max-size":"10m","max-file":"3"},"data-root":"/srv/docker"}`,
+		"grep -o 'begin runner [0-9]*' /etc/systemd/system/dayfly-runner.service": "begin runner 21600",
 	} {
 		if got := g.Must(command); got != want {
 			t.Errorf("%s\ngot  %s\nwant %s", command, got, want)

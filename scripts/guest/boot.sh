@@ -62,7 +62,7 @@ guest() {
 		put "/usr/lib/dayfly/$name" 0755 <"$here/files/$name"
 	done
 	put /etc/systemd/system-generators/dayfly-network-generator 0755 <"$here/files/network-generator"
-	for name in dayfly-env.service dayfly-runner.path dayfly-smoke.service; do
+	for name in dayfly-env.service dayfly-smoke.service; do
 		put "/etc/systemd/system/$name" 0644 <"$here/files/$name"
 	done
 	sed -e "s/@USER@/$user/g" -e "s/@LIFETIME@/${DAYFLY_LIFETIME:-86400}/g" "$here/files/dayfly-runner.service" |
@@ -73,9 +73,11 @@ guest() {
 	rm -rf /var/lib/dayfly/* # of a bake that began from a used container
 }
 
+# of a template that had a unit to wait
+rm -f /etc/systemd/system/dayfly-runner.path /etc/systemd/system/sysinit.target.wants/dayfly-runner.path
 guest
 shorten
 quietly "reload systemd" systemctl daemon-reload
 # Enabled, not started: the template itself never runs a job.
-quietly "enable the runner's units" systemctl enable dayfly-env.service dayfly-runner.path
+quietly "enable the runner's units" systemctl enable dayfly-env.service dayfly-runner.service
 say "boot: the runner starts as soon as there is a JIT config"

@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"encoding/json"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -52,9 +51,9 @@ func TestUnitsAreValid(t *testing.T) {
 	}
 	r := guestRoot(t)
 	r.Must("sed -e s/@USER@/root/ -e s/@LIFETIME@/60/ /guest/files/dayfly-runner.service >/etc/systemd/system/dayfly-runner.service")
-	r.Must("cp /guest/files/dayfly-env.service /guest/files/dayfly-runner.path /etc/systemd/system && chmod 644 /etc/systemd/system/dayfly-*")
+	r.Must("cp /guest/files/dayfly-env.service /etc/systemd/system && chmod 644 /etc/systemd/system/dayfly-*")
 	r.Must("mkdir -p /opt/actions-runner/bin /usr/lib/dayfly && cp /bin/true /opt/actions-runner/bin/Runner.Listener && cp /guest/files/* /usr/lib/dayfly && chmod +x /usr/lib/dayfly/*")
-	out := r.Must("systemd-analyze verify --man=no /etc/systemd/system/dayfly-runner.service /etc/systemd/system/dayfly-runner.path /etc/systemd/system/dayfly-env.service 2>&1")
+	out := r.Must("systemd-analyze verify --man=no /etc/systemd/system/dayfly-runner.service /etc/systemd/system/dayfly-env.service 2>&1")
 	for line := range strings.Lines(out) {
 		if strings.Contains(line, "dayfly") {
 			t.Errorf("systemd-analyze verify: %s", line)
@@ -199,7 +198,8 @@ func TestConfigThatIsNoneIsRefused(t *testing.T) {
 // sh runs one of the files with its directories below dir.
 func sh(t *testing.T, dir, file string, env ...string) (out string, code int) {
 	t.Helper()
-	cmd := exec.Command("bash", filepath.Join("files", file))
+	name, args, _ := strings.Cut(file, " ")
+	cmd := exec.Command("bash", append([]string{filepath.Join("files", name)}, strings.Fields(args)...)...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "DAYFLY_LIB=" + dir + "/lib", "DAYFLY_RUN=" + dir + "/run"}, env...)
 	text, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil {
@@ -215,33 +215,6 @@ func write(t *testing.T, path string) {
 	}
 	if err := os.WriteFile(path, []byte("x\n"), 0o600); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func TestContainerRunsOnce(t *testing.T) {
-	dir := t.TempDir()
-	if out, code := sh(t, dir, "begin"); code == 0 || out != "there is no JIT config\n" {
-		t.Errorf("without a config: %d, %q", code, out)
-	}
-	write(t, dir+"/run/jit")
-	if out, code := sh(t, dir, "begin", "DAYFLY_TRIES=0"); code != 0 {
-		t.Errorf("first start: %d, %q", code, out)
-	}
-	if out, code := sh(t, dir, "begun"); code != 0 || out != "" {
-		t.Errorf("once the runner runs: %d, %q", code, out)
-	}
-	if _, err := os.Stat(dir + "/run/jit"); err == nil {
-		t.Error("the runner runs and its config is still there")
-	}
-	if at, err := os.Stat(dir + "/lib/reserve"); err != nil || at.Size() != 1<<20 {
-		t.Errorf("no room is kept for evidence: %v", err)
-	}
-	write(t, dir+"/run/jit")
-	if out, code := sh(t, dir, "begin"); code == 0 || out != "this container has run already\n" {
-		t.Errorf("second start: %d, %q", code, out)
-	}
-	if _, err := os.Stat(dir + "/run/jit"); err == nil {
-		t.Error("a config that must not be used is still there")
 	}
 }
 
@@ -297,100 +270,6 @@ func TestNetworkIsWhatProxmoxWrote(t *testing.T) {
 		if got, ifupdown := network(t, text); got != "" || !ifupdown {
 			t.Errorf("%s: ifupdown %v, got %s", name, ifupdown, got)
 		}
-	}
-}
-
-func TestRunnerWaitsForARoute(t *testing.T) {
-	const head = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
-	const none = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo\n"
-	for name, c := range map[string]struct {
-		route, route6 string
-		there         bool
-	}{
-		"nothing":   {head, none, false},
-		"link only": {head + "eth0\t00004D0A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n", none, false},
-		"IPv4":      {head + "eth0\t00000000\t01004D0A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n", none, true},
-		"IPv6":      {head, none + strings.ReplaceAll(none, "      lo", "    eth0"), true},
-	} {
-		dir := t.TempDir()
-		write(t, dir+"/run/jit")
-		for file, text := range map[string]string{"route": c.route, "ipv6_route": c.route6} {
-			if err := os.WriteFile(dir+"/"+file, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		naps := filepath.Join(dir, "naps")
-		sleep := "#!/bin/sh\necho \"$@\" >>" + naps + "\n"
-		if err := os.WriteFile(dir+"/sleep", []byte(sleep), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		out, code := sh(t, dir, "begin", "PATH="+dir+":"+os.Getenv("PATH"), "DAYFLY_PROC="+dir, "DAYFLY_TRIES=5", "DAYFLY_SETUP_INFO="+dir+"/none")
-		if code != 0 {
-			t.Fatalf("%s: %d, %s", name, code, out)
-		}
-		want := ""
-		if !c.there {
-			want = strings.Repeat("0.02\n", 5)
-		}
-		if got, err := os.ReadFile(naps); string(got) != want || err != nil && !os.IsNotExist(err) {
-			t.Errorf("%s: it napped %q, want %q (%v)", name, got, want, err)
-		}
-	}
-}
-
-func TestJobsLogTellsWhereItRuns(t *testing.T) {
-	host, err := os.Hostname()
-	if err != nil {
-		t.Fatal(err)
-	}
-	facts := "Pool: linux\nNode: pve1\nContainer: 20001 " + host
-	for name, c := range map[string]struct{ info, template, detail string }{
-		"one line":    {`[{"group":"dayfly template","detail":"Template: x@1"}]`, "x@1", "Pool: linux\nTemplate: x@1\nNode: pve1\nContainer: 20001 " + host},
-		"many lines":  {"[\n  {\n    \"group\": \"dayfly template\",\n    \"detail\": \"a [b] {c}\"\n  }\n]\n", "", facts},
-		"empty":       {"[]\n", "", facts},
-		"damaged":     {"{", "", facts},
-		"hostile":     {"[]", `x"}]`, facts},
-		"of two ends": {"[]", `x\n`, facts},
-	} {
-		dir := t.TempDir()
-		write(t, dir+"/run/jit")
-		info := dir + "/info"
-		if err := os.WriteFile(info, []byte(c.info), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		out, code := sh(t, dir, "begin", "DAYFLY_SETUP_INFO="+info, "DAYFLY_TRIES=0", "DAYFLY_POOL=linux", "DAYFLY_NODE=pve1", "DAYFLY_VMID=20001", "DAYFLY_TEMPLATE="+c.template)
-		text, err := os.ReadFile(info)
-		if code != 0 || out != "" || err != nil {
-			t.Errorf("%s: %d, %s, %v", name, code, out, err)
-		}
-		var got []struct{ Group, Detail string }
-		if err := json.Unmarshal(text, &got); err != nil || len(got) == 0 {
-			t.Errorf("%s: %v: %s", name, err, text)
-			continue
-		}
-		if last := got[len(got)-1]; last.Group != "dayfly runner" || last.Detail != c.detail {
-			t.Errorf("%s: got %+v, want %q", name, last, c.detail)
-		}
-		if kept := strings.Contains(c.info, "template"); kept != (got[0].Group == "dayfly template") {
-			t.Errorf("%s: what was there: %s", name, text)
-		}
-	}
-}
-
-func TestEndIsRecorded(t *testing.T) {
-	dir := t.TempDir()
-	write(t, dir+"/run/jit")
-	if out, code := sh(t, dir, "ended", "SERVICE_RESULT=exit-code", "EXIT_CODE=exited", "EXIT_STATUS=7"); code != 0 {
-		t.Fatalf("%d, %q", code, out)
-	}
-	for _, where := range []string{"lib", "run"} {
-		got, err := os.ReadFile(filepath.Join(dir, where, "exit.json"))
-		if err != nil || !strings.HasPrefix(string(got), `{"result":"exit-code","code":"exited","status":"7","at":"20`) {
-			t.Errorf("%s: got %s, %v", where, got, err)
-		}
-	}
-	if _, err := os.Stat(dir + "/run/jit"); err == nil {
-		t.Error("the config is still there")
 	}
 }
 

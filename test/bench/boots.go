@@ -94,7 +94,7 @@ func (s *site) ready(ctx context.Context) (warm int, err error) {
 		}
 		if booted != warm {
 			g := &node.Guest{W: s.node, VMID: warm}
-			out, _ := g.Exec(ctx, "systemctl is-active dayfly-runner.path docker.socket multi-user.target; ip route show default")
+			out, _ := g.Exec(ctx, "systemctl is-active dayfly-runner.service docker.socket multi-user.target; ip route show default")
 			if strings.HasPrefix(out, "active\nactive\nactive\ndefault ") {
 				booted = warm
 			}

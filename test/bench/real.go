@@ -165,13 +165,13 @@ func templates(ctx context.Context, n *node.World, dir string) error {
 	return n.MakeTemplate(stockTemplate, node.BaseImage, pve.LabStorage, nil)
 }
 
-// tellTimes is a job's one step: the guest's own systemd says when things were, by
-// the clock that all containers share with the machine. "Handoff" is right
-// before the runner's program is executed (systemd 256).
+// tellTimes is a job's one step: the guest's own systemd says when things were,
+// and the runner when its program began, by the clock that all containers share
+// with the machine.
 const tellTimes = `at() { echo "AT $1 $(sudo -n systemctl show --value --property "$2" $3)"; }
 at init UserspaceTimestampMonotonic ""
-at waiting ActiveEnterTimestampMonotonic dayfly-runner.path
-at runner ExecMainHandoffTimestampMonotonic dayfly-runner.service`
+at waiting ActiveEnterTimestampMonotonic dayfly-runner.service
+echo "AT runner $(` + node.TellBegin + `)"`
 
 var toldTime = regexp.MustCompile(`(?m)^AT (\w+) ([0-9]+)\r?$`)
 

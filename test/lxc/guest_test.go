@@ -2,6 +2,7 @@ package lxc
 
 import (
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -53,7 +54,7 @@ func TestJobRunsOnARealBoot(t *testing.T) {
 	}
 	g.ended()
 	for file, want := range map[string]string{
-		"var/lib/dayfly/exit.json": `{"result":"success","code":"exited","status":"0","at":"2`, "var/lib/dayfly/started": "2",
+		"var/lib/dayfly/exit.json": `{"result":"success","code":"exited","status":"0","at":"2`,
 		"var/lib/dayfly/journal.txt":   "Job build completed with result: Succeeded",
 		"var/lib/dayfly/evidence/disk": "Filesystem", "var/lib/dayfly/evidence/limits": "cpu.stat: usage_usec",
 		"var/lib/dayfly/evidence/started": "2", "var/lib/dayfly/evidence/completed": "2",
@@ -61,6 +62,9 @@ func TestJobRunsOnARealBoot(t *testing.T) {
 		if got := g.read(file); !strings.Contains(got, want) {
 			t.Errorf("%s lacks %q: %s", file, want, got)
 		}
+	}
+	if _, err := os.Stat(g.Path("var/lib/dayfly/started")); err != nil {
+		t.Errorf("it is not marked as used: %v", err)
 	}
 	for _, gone := range []string{".credentials", ".credentials_rsaparams", ".runner"} {
 		if got := g.read("opt/actions-runner/" + gone); !strings.Contains(got, "no such file") {

@@ -213,7 +213,7 @@ func TestJobMayNotOutliveItsContainersTime(t *testing.T) {
 	w := inLab(t)
 	t.Parallel()
 	g := w.clone(t, w.template(t))
-	g.short("RuntimeMaxSec=5\nTimeoutStopSec=2\n")
+	g.short("ExecStart=\nExecStart=/usr/lib/dayfly/begin runner 5 /opt/actions-runner/bin/Runner.Listener run\nTimeoutStopSec=2\n")
 	g.job(`trap "" INT TERM; while true; do sleep 1; done`)
 	g.launch()
 	g.ended()

@@ -18,7 +18,7 @@ func TestWaitingContainerTakesItsConfigFromAFile(t *testing.T) {
 	g.set(map[string]string{"net0": "name=eth0,bridge=vmbr0,ip=dhcp,firewall=1"})
 	g.start()
 	g.until("it waits", func() bool {
-		out, _ := g.exec("systemctl is-active dayfly-runner.path multi-user.target; ls -d /run/dayfly")
+		out, _ := g.exec("systemctl is-active dayfly-runner.service multi-user.target; ls -d /run/dayfly")
 		return out == "active\nactive\n/run/dayfly"
 	})
 	id := g.job("echo hello")

@@ -57,6 +57,7 @@ func listen(root string, args []string) int {
 		return terminated
 	}
 	defer l.diag.Close()
+	l.diag.say("INFO", "Began %d us after the machine", began.Microseconds())
 	url, err := l.takeConfig(config)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "An error occurred:", err)

@@ -50,5 +50,10 @@ func Clock() time.Duration {
 	return time.Duration(t.Nano())
 }
 
+// TellBegin prints when the program of a container's runner began, in
+// microseconds of that clock: a command to run in it, as anybody. The stub
+// runner's log says so.
+const TellBegin = `sed -n 's/.*Began \([0-9]*\) us .*/\1/p' /opt/actions-runner/_diag/Runner_*.log`
+
 // When is the time of something that the clock showed.
 func When(clock time.Duration) time.Time { return time.Now().Add(clock - Clock()) }
