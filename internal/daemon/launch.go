@@ -29,12 +29,13 @@ func (d *Daemon) launch(ctx context.Context, r fleet.Runner, pool fleet.Pool) ou
 type mint struct {
 	reg github.Registration
 	jit fleet.Secret
+	at  time.Time
 	err error
 }
 
 func (d *Daemon) mint(ctx context.Context, r fleet.Runner, pool fleet.Pool) mint {
 	reg, jit, err := d.cfg.GitHub.JIT(ctx, r.Scope, r.Name, pool.Labels, pool.Group)
-	return mint{reg, jit, err}
+	return mint{reg, jit, time.Now(), err}
 }
 
 // unsure reports whether there may be a registration although there is an error.
@@ -43,7 +44,9 @@ func (m mint) unsure(ctx context.Context) bool {
 }
 
 func (m mint) event(r fleet.Runner) journal.Event {
-	return event(r, journal.Minted, fmt.Sprintf("registration %d", m.reg.ID))
+	e := event(r, journal.Minted, fmt.Sprintf("registration %d", m.reg.ID))
+	e.At = m.at // it may have waited for the start since
+	return e
 }
 
 // done makes the runner one that has the registration.

@@ -23,9 +23,9 @@ import (
 // believed: the new one, in nftables, as an element of the maps vm-map-in and
 // vm-map-out of the table proxmox-firewall-guests (proxmox-firewall,
 // resources/proxmox-firewall.nft).
-func (s *Server) shielded(ctx context.Context, interfaces []string) error {
+func (s *Server) shielded(ctx context.Context, id fleet.VMID, interfaces []string) error {
 	for {
-		missing, err := s.unshielded(ctx, interfaces)
+		missing, err := s.guarded(ctx, id, interfaces)
 		if err != nil || missing == "" {
 			return err
 		}
@@ -44,8 +44,7 @@ func (s *Server) unshielded(ctx context.Context, interfaces []string) (missing s
 	}
 	var problem error
 	listed := false
-	// The firewall that knew the last container is asked first: a warm one
-	// waits for the answer.
+	// The firewall that knew the last container is asked first.
 	first := int(s.firewall.Load())
 	for i := range s.cfg.Rules {
 		which := (first + i) % len(s.cfg.Rules)

@@ -100,7 +100,7 @@ func (s *Server) inject(ctx context.Context, id fleet.VMID, in Injection) (Injec
 	}
 	ctx, cancel := context.WithTimeout(ctx, injectBound)
 	defer cancel()
-	if err := s.shielded(ctx, c.firewall); err != nil {
+	if err := s.shielded(ctx, id, c.firewall); err != nil {
 		return Injected{}, fmt.Errorf("container %d: %w", id, err)
 	}
 	for nap := injectNap; ; nap = min(nap*2, 50*time.Millisecond) {

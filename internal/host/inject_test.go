@@ -214,3 +214,47 @@ func TestFirewallThatCannotBeAskedDeliversNothing(t *testing.T) {
 		t.Errorf("inject: %v", err)
 	}
 }
+
+// What can be looked at before, a warm container's config does not wait for.
+func TestFirewallOfAWaitingContainerWasSeenBefore(t *testing.T) {
+	var rules, asked string
+	n := newNode(t, func(c *Config) {
+		rules, asked = filepath.Join(c.PVE, "rules"), filepath.Join(c.PVE, "asked")
+		c.Rules = [][]string{{"/bin/sh", "-c", "cat " + rules + "; echo >>" + asked}}
+	})
+	named := fmt.Sprintf("-A PVEFW-FWBR-OUT --physdev-in veth%di0 -j veth%[1]di0-OUT\n", testID)
+	must(t, os.WriteFile(rules, []byte(named), 0o644))
+	n.made(testID, "net0: name=eth0,bridge=vmbr0,firewall=1,type=veth")
+	j := n.boot(testID)
+	for seen := 0; seen == 0; <-time.After(time.Millisecond) {
+		n.s.guard.mu.Lock()
+		seen = len(n.s.guard.seen)
+		n.s.guard.mu.Unlock()
+	}
+	looks, err := os.ReadFile(asked)
+	must(t, err, os.Remove(rules), n.inject(testID))
+	if again, err := os.ReadFile(asked); len(again) != len(looks) {
+		t.Errorf("they were looked at %d times before, and then %d times, %v", len(looks), len(again), err)
+	}
+	j.sh("test -s /run/dayfly/jit")
+}
+
+// What was seen long ago, or of another boot, says nothing.
+func TestFirewallThatWasSeenLongAgoIsLookedAtAgain(t *testing.T) {
+	var rules string
+	n := newNode(t, func(c *Config) {
+		rules = filepath.Join(c.PVE, "rules")
+		c.Rules = [][]string{{"/bin/cat", rules}}
+	})
+	n.made(testID, "net0: name=eth0,bridge=vmbr0,firewall=1,type=veth")
+	j := n.boot(testID)
+	n.s.guard.mu.Lock()
+	n.s.guard.seen = map[string]time.Time{"another": time.Now(), n.s.boot(testID): time.Now().Add(-rulesKept)}
+	n.s.guard.mu.Unlock()
+	if err := n.inject(testID); !errors.Is(err, fleet.ErrUnavailable) {
+		t.Errorf("inject: %v", err)
+	}
+	if _, err := j.try("test -e /run/dayfly/jit"); err == nil {
+		t.Error("a config is there")
+	}
+}

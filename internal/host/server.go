@@ -54,6 +54,7 @@ type Server struct {
 	log      *slog.Logger
 	requests chan struct{} // bounds those at work
 	firewall atomic.Int32  // which of the rules' lists named the last interface
+	guard    guard
 
 	mu      sync.Mutex
 	slots   map[fleet.VMID]*slot

@@ -68,7 +68,7 @@ func (s *Server) Run(ctx context.Context) error {
 	w := watcher{s: s, fd: fd}
 	buffer := make([]byte, 16<<10)
 	for count := 1; ctx.Err() == nil; count++ {
-		s.publish(w.look(), count)
+		s.publish(ctx, w.look(), count)
 		_ = events.SetReadDeadline(time.Now().Add(looksAnyway))
 		if ctx.Err() != nil {
 			break
@@ -114,7 +114,7 @@ func (w *watcher) look() []Running {
 
 // publish makes what runs known, if it is something new, and has what ended
 // looked at.
-func (s *Server) publish(running []Running, count int) {
+func (s *Server) publish(ctx context.Context, running []Running, count int) {
 	s.mu.Lock()
 	old := s.view.Running
 	if slices.Equal(old, running) {
@@ -127,7 +127,15 @@ func (s *Server) publish(running []Running, count int) {
 	s.mu.Unlock()
 	for _, r := range old {
 		if !slices.Contains(running, r) {
-			go s.ended(r.VMID)
+			go func() {
+				s.ended(r.VMID)
+				s.forget(r.Boot)
+			}()
+		}
+	}
+	for _, r := range running {
+		if !slices.Contains(old, r) {
+			go s.lookAhead(ctx, r)
 		}
 	}
 }

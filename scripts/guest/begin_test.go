@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,7 +134,7 @@ func TestRunnerWaitsForItsConfig(t *testing.T) {
 	tail := func() (pid string) {
 		children, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, c := range children {
-			if text, _ := os.ReadFile(c); string(text) == "tail\x00-n\x00+1\x00-F\x00"+b.dir+"/run/jit\x00" {
+			if text, _ := os.ReadFile(c); string(text) == "tail\x00-q\x00-n\x00+1\x00-F\x00"+b.dir+"/run/jit\x00"+b.dir+"/run/.wait\x00" {
 				pid = strings.Split(c, "/")[2]
 			}
 		}
@@ -141,6 +142,10 @@ func TestRunnerWaitsForItsConfig(t *testing.T) {
 	}
 	until(t, "it waits", func() bool { return tail() != "" })
 	one := tail()
+	until(t, "the kernel is to tell it", func() bool {
+		fds, _ := filepath.Glob("/proc/" + one + "/fd/*")
+		return slices.ContainsFunc(fds, func(fd string) bool { to, _ := os.Readlink(fd); return to == "anon_inode:inotify" })
+	})
 	if out, err := exec.Command("kill", "-9", one).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
