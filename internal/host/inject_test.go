@@ -246,7 +246,8 @@ func TestFirewallThatWasSeenLongAgoIsLookedAtAgain(t *testing.T) {
 		rules = filepath.Join(c.PVE, "rules")
 		c.Rules = [][]string{{"/bin/cat", rules}}
 	})
-	n.made(testID, "net0: name=eth0,bridge=vmbr0,firewall=1,type=veth")
+	m := fleet.Manifest{Schema: 1, Name: testName, Pool: "linux", Scope: "acme", VMID: testID, Node: "pve1", Configured: true, Launched: true}
+	n.write(testID, testName, m.Sign(testKey), "net0: name=eth0,bridge=vmbr0,firewall=1,type=veth") // nobody looks ahead
 	j := n.boot(testID)
 	n.s.guard.mu.Lock()
 	n.s.guard.seen = map[string]time.Time{"another": time.Now(), n.s.boot(testID): time.Now().Add(-rulesKept)}
