@@ -49,7 +49,8 @@ var (
 )
 
 // check refuses what could be more than one line of an environment file, or
-// mean more than it says there (systemd.exec(5), EnvironmentFile).
+// mean more than it says there (scripts/guest/files/begin; systemd.exec(5) in old
+// guests).
 func (in Injection) check() error {
 	if !jitForm.MatchString(in.JIT) || len(in.JIT) > maxJIT {
 		return fmt.Errorf("the JIT config is not base64, or longer than 64 KiB: %w", fleet.ErrInvalid)

@@ -12,7 +12,6 @@ import (
 	"math/rand"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/sim/stage"
@@ -90,7 +89,7 @@ type Cluster struct {
 
 	machine Machine
 	keeper  func(name, text string) // of the files of /etc/pve; may be nil
-	busy    sync.WaitGroup          // the machine's work
+	busy    errands                 // the machine's work
 	told    map[string]string
 
 	mu       guarded

@@ -3,6 +3,7 @@ package pve
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -107,11 +108,49 @@ func (t *task) workOn(s *store, v *volume, do func(Machine, Volume) error, then 
 
 // spawn runs something of the machine's beside everything else. Settle waits
 // for it.
-func (c *Cluster) spawn(f func()) { c.busy.Go(f) }
+func (c *Cluster) spawn(f func()) { c.busy.run(f) }
 
 // Settle waits until the machine has nothing to do. Without a machine it
 // never has.
-func (c *Cluster) Settle() { c.busy.Wait() }
+func (c *Cluster) Settle() { c.busy.wait() }
+
+// errands are work that goes on. Unlike with a sync.WaitGroup, more may begin
+// while somebody waits for it to end.
+type errands struct {
+	mu   sync.Mutex
+	n    int
+	over chan struct{} // closed when n is 0 again
+}
+
+func (e *errands) run(f func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.n++; e.n == 1 {
+		e.over = make(chan struct{})
+	}
+	go func() {
+		defer e.end()
+		f()
+	}()
+}
+
+func (e *errands) end() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.n--; e.n == 0 {
+		close(e.over)
+	}
+}
+
+// wait waits until none goes on.
+func (e *errands) wait() {
+	e.mu.Lock()
+	n, over := e.n, e.over
+	e.mu.Unlock()
+	if n > 0 {
+		<-over
+	}
+}
 
 // discard has the machine remove a volume that is rolled back.
 func (c *Cluster) discard(v Volume) {
