@@ -2,6 +2,7 @@ package proxmox
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
@@ -15,11 +16,23 @@ const egressMark = "dayfly egress"
 // network: addresses of every cloud's metadata service among them. IPv6 has
 // ways to name an IPv4 address, which a gateway on the network may translate:
 // NAT64 (RFC 6052, RFC 8215) and 6to4.
-var private = prefixes(`
+var private = slices.Concat(private4, prefixes("fc00::/7 fe80::/10 fec0::/10 2002::/16 64:ff9b:1::/48"), translated(private4))
+
+var private4 = prefixes(`
 	0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.168.0.0/16
-	198.18.0.0/15 224.0.0.0/4 240.0.0.0/4
-	fc00::/7 fe80::/10 fec0::/10 2002::/16 64:ff9b:1::/48
-	64:ff9b::a00:0/104 64:ff9b::6440:0/106 64:ff9b::a9fe:0/112 64:ff9b::ac10:0/108 64:ff9b::c0a8:0/112`)
+	198.18.0.0/15 224.0.0.0/4 240.0.0.0/4`)
+
+// translated are the names that NAT64 has for IPv4 addresses: 64:ff9b::/96.
+func translated(list []netip.Prefix) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range list {
+		name := netip.MustParseAddr("64:ff9b::").As16()
+		ip := p.Addr().As4()
+		copy(name[12:], ip[:])
+		out = append(out, netip.PrefixFrom(netip.AddrFrom16(name), 96+p.Bits()))
+	}
+	return out
+}
 
 // multicast of IPv6 is how neighbours are found, by ICMPv6, and how services
 // of the network are, by UDP.

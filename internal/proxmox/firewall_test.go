@@ -60,7 +60,7 @@ func TestEgressIsBeforeTheTemplatesRules(t *testing.T) {
 		fleet.Nothing:    allowed + "out REJECT comment=dayfly egress\n" + ownRule,
 		fleet.Internet: allowed +
 			"out REJECT dest=0.0.0.0/8,10.0.0.0/8,100.64.0.0/10,127.0.0.0/8,169.254.0.0/16,172.16.0.0/12,192.0.0.0/24,192.168.0.0/16,198.18.0.0/15,224.0.0.0/4,240.0.0.0/4 comment=dayfly egress\n" +
-			"out REJECT dest=fc00::/7,fe80::/10,fec0::/10,2002::/16,64:ff9b:1::/48,64:ff9b::a00:0/104,64:ff9b::6440:0/106,64:ff9b::a9fe:0/112,64:ff9b::ac10:0/108,64:ff9b::c0a8:0/112 comment=dayfly egress\n" +
+			"out REJECT dest=fc00::/7,fe80::/10,fec0::/10,2002::/16,64:ff9b:1::/48,64:ff9b::/104,64:ff9b::a00:0/104,64:ff9b::6440:0/106,64:ff9b::7f00:0/104,64:ff9b::a9fe:0/112,64:ff9b::ac10:0/108,64:ff9b::c000:0/120,64:ff9b::c0a8:0/112,64:ff9b::c612:0/111,64:ff9b::e000:0/100,64:ff9b::f000:0/100 comment=dayfly egress\n" +
 			"out REJECT dest=ff00::/8 proto=udp comment=dayfly egress\n" + ownRule,
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -214,7 +214,7 @@ func TestPrivateCoversWhatMustNotBeReached(t *testing.T) {
 		return false
 	}
 	for _, s := range []string{"10.1.2.3", "172.31.255.255", "192.168.1.1", "169.254.169.254", "100.100.100.200", "192.0.0.192", "127.0.0.1", "255.255.255.255",
-		"fd00:ec2::254", "fe80::1", "64:ff9b::a9fe:a9fe", "64:ff9b::10.0.0.1", "64:ff9b::192.168.255.1", "64:ff9b::172.20.0.1", "64:ff9b::100.127.0.1", "2002:a00:1::1"} {
+		"fd00:ec2::254", "fe80::1", "64:ff9b::a9fe:a9fe", "64:ff9b::10.0.0.1", "64:ff9b::192.168.255.1", "64:ff9b::172.20.0.1", "64:ff9b::100.127.0.1", "64:ff9b::0.1.2.3", "64:ff9b::127.0.0.1", "64:ff9b::192.0.0.8", "64:ff9b::198.19.0.1", "64:ff9b::224.0.0.1", "64:ff9b::255.255.255.255", "2002:a00:1::1"} {
 		if !in(netip.MustParseAddr(s)) {
 			t.Errorf("%s may be reached", s)
 		}
