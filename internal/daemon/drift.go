@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/proxmox"
@@ -34,5 +35,21 @@ func (d *Daemon) drifted(s *state, r *runner, list proxmox.Listing, c proxmox.Co
 		r.Drift = drift
 	default:
 		d.trouble(key, what, "it was made so: see what changes new containers on that node")
+	}
+}
+
+// outdate notes what a change of the pools leaves with settings of before, so
+// that no job is given to it before a listing shows as much.
+func (s *state) outdate(changes []fleet.Change) {
+	for _, c := range changes {
+		i := slices.IndexFunc(c.Fields, func(f fleet.Field) bool { return f.Takes == fleet.NewClones })
+		if i < 0 {
+			continue
+		}
+		for _, r := range s.runners {
+			if r.Pool == c.Pool && r.Drift == "" {
+				r.Drift = fmt.Sprintf("%s is %q, not %q", c.Fields[i].Name, c.Fields[i].From, c.Fields[i].To)
+			}
+		}
 	}
 }

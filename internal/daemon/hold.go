@@ -12,6 +12,7 @@ import (
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/github"
+	"github.com/dayfly-ci/dayfly/internal/host"
 	"github.com/dayfly-ci/dayfly/internal/proxmox"
 )
 
@@ -209,6 +210,8 @@ func hint(err error) string {
 		return "Proxmox does not accept the token: look at proxmox.token_file, and whether the token exists and has not expired"
 	case errors.Is(err, fleet.ErrDenied):
 		return "what is missing is told apart from this, with the command that grants it"
+	case errors.Is(err, host.ErrUnshielded):
+		return `run "pve-firewall status" on the node: it must be enabled and running, and so must the firewall of the datacenter (Datacenter, Firewall, Options), which Proxmox VE has off until somebody enables it`
 	case errors.Is(err, fleet.ErrUnavailable):
 		return "check that this host reaches it; dayfly goes on by itself once it answers"
 	case errors.Is(err, fleet.ErrLocked):

@@ -97,6 +97,7 @@ func (d *Daemon) adopt(s *state, set pools.Set) {
 	for _, w := range set.Warnings.Report().Diagnostics {
 		d.log.Warn("pools in force, but", "reason", w.Summary+": "+w.Detail)
 	}
+	s.outdate(fleet.Compare(s.desired, set.Desired))
 	s.desired, s.inForce, s.read, s.refused, s.adopted = set.Desired, set, set.Revision, "", time.Now()
 	d.complete(&s.desired.Limits)
 	d.fine("pools")

@@ -181,3 +181,31 @@ func TestContainerThatAListingLeftOutIsNotOver(t *testing.T) {
 		t.Errorf("its job over, the runner is %s, want it done", r.Phase())
 	}
 }
+
+// Between a commit and the next listing no job may get what the commit has done
+// away with.
+func TestChangeOfAPoolOutdatesItsContainersAtOnce(t *testing.T) {
+	d := still(t)
+	s := &d.state
+	set := func(revision string, egress fleet.Policy) pools.Set {
+		pool := func(name string, policy fleet.Policy) fleet.Pool {
+			return fleet.Pool{Name: name, Scope: "acme", Labels: []string{name}, Max: 4, Egress: fleet.Egress{Policy: policy}}
+		}
+		return pools.Set{Revision: revision, Desired: fleet.Desired{Pools: []fleet.Pool{pool("linux", egress), pool("other", fleet.Everything)}}}
+	}
+	d.adopt(s, set("one", fleet.Everything))
+	for name, pool := range map[string]string{"a": "linux", "b": "other"} {
+		s.add(&runner{Runner: fleet.Runner{Name: name, Pool: pool, Container: fleet.Stopped, Cloned: time.Now()}})
+	}
+	d.adopt(s, set("two", fleet.Everything))
+	if got := s.runners["a"].Drift; got != "" {
+		t.Errorf("nothing has changed, but it is said to be outdated: %s", got)
+	}
+	d.adopt(s, set("three", fleet.Nothing))
+	if got := s.runners["a"].Drift; got != `network.egress is "all", not "none"` {
+		t.Errorf("the spare of the changed pool: %q", got)
+	}
+	if got := s.runners["b"].Drift; got != "" {
+		t.Errorf("the spare of the other pool: %q", got)
+	}
+}

@@ -126,6 +126,10 @@ type failure struct {
 // not in its node.
 var ErrUnready = fmt.Errorf("the container does not take it: %w", fleet.ErrUnavailable)
 
+// ErrUnshielded says that the packet filter of a container's node has no rules
+// for it, without which it gets no JIT config.
+var ErrUnshielded = fmt.Errorf("it is not behind its firewall: %w", fleet.ErrUnavailable)
+
 // kinds are the kinds of errors, their names and statuses.
 var kinds = []struct {
 	name   string
@@ -138,6 +142,7 @@ var kinds = []struct {
 	{"invalid", 400, fleet.ErrInvalid},
 	{"busy", 423, fleet.ErrBusy},
 	{"unready", 503, ErrUnready},
+	{"unshielded", 503, ErrUnshielded},
 	{"unavailable", 503, fleet.ErrUnavailable},
 	{"unknown outcome", 500, fleet.ErrUnknownOutcome},
 }

@@ -31,7 +31,7 @@ func (s *Server) shielded(ctx context.Context, id fleet.VMID, interfaces []strin
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the firewall has no rules for %s yet: %w", missing, fleet.ErrUnavailable)
+			return fmt.Errorf("the firewall has no rules for %s: %w", missing, ErrUnshielded)
 		case <-time.After(s.cfg.FirewallNap):
 		}
 	}
