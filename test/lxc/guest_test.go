@@ -54,7 +54,7 @@ func TestJobRunsOnARealBoot(t *testing.T) {
 	}
 	g.ended()
 	for file, want := range map[string]string{
-		"var/lib/dayfly/exit.json": `{"result":"success","code":"exited","status":"0","at":"2`,
+		"var/lib/dayfly/exit.json":     `{"result":"success","code":"exited","status":"0","at":"2`,
 		"var/lib/dayfly/journal.txt":   "Job build completed with result: Succeeded",
 		"var/lib/dayfly/evidence/disk": "Filesystem", "var/lib/dayfly/evidence/limits": "cpu.stat: usage_usec",
 		"var/lib/dayfly/evidence/started": "2", "var/lib/dayfly/evidence/completed": "2",
