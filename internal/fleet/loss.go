@@ -60,7 +60,9 @@ func (r *Runner) Lost(j *Job, down time.Time) string {
 		return ""
 	case dead(r.Ended):
 		return fmt.Sprintf("container %d on %s had stopped %s before GitHub gave the job up", r.VMID, r.Node, j.Ended.Sub(r.Ended).Round(time.Second))
-	case r.Ended.IsZero() && r.Container == Unseen && dead(down):
+	// An end that was noted while the node was down is GitHub's word, not the
+	// container's.
+	case (r.Ended.IsZero() || !r.Ended.Before(down)) && r.Container == Unseen && dead(down):
 		return fmt.Sprintf("node %s had been down for %s when GitHub gave the job up", r.Node, j.Ended.Sub(down).Round(time.Second))
 	}
 	return ""

@@ -26,9 +26,11 @@ func TestLostIsWhatDiedLongBeforeGitHubGaveItUp(t *testing.T) {
 		"we gave it up": {func(r *Runner, _ *Job) {
 			r.Spent, r.Ended = gaveUp.Add(-10*time.Minute), gaveUp.Add(-9*time.Minute)
 		}, time.Time{}, ""},
-		"its node is down":        {func(r *Runner, _ *Job) { r.Ended, r.Container = time.Time{}, Unseen }, gaveUp.Add(-9 * time.Minute), "node n1 had been down for 9m0s"},
-		"its node went down late": {func(r *Runner, _ *Job) { r.Ended, r.Container = time.Time{}, Unseen }, gaveUp.Add(-time.Minute), ""},
-		"its node is only silent": {func(r *Runner, _ *Job) { r.Ended, r.Container = time.Time{}, Unseen }, time.Time{}, ""},
+		"its node is down": {func(r *Runner, _ *Job) { r.Ended, r.Container = time.Time{}, Unseen }, gaveUp.Add(-9 * time.Minute), "node n1 had been down for 9m0s"},
+		"its node is down, and its registration was seen to go first": {func(r *Runner, _ *Job) { r.Ended, r.Container = gaveUp, Unseen }, gaveUp.Add(-9 * time.Minute), "node n1 had been down for 9m0s"},
+		"it told of its failure, and its node went down":              {func(r *Runner, _ *Job) { r.Ended, r.Container = gaveUp.Add(-time.Second), Unseen }, gaveUp.Add(time.Second), ""},
+		"its node went down late":                                     {func(r *Runner, _ *Job) { r.Ended, r.Container = time.Time{}, Unseen }, gaveUp.Add(-time.Minute), ""},
+		"its node is only silent":                                     {func(r *Runner, _ *Job) { r.Ended, r.Container = time.Time{}, Unseen }, time.Time{}, ""},
 	} {
 		r, j := dead, job
 		c.change(&r, &j)
