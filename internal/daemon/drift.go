@@ -25,6 +25,7 @@ func (d *Daemon) drifted(s *state, r *runner, list proxmox.Listing, c proxmox.Co
 	}
 	what := fmt.Sprintf("container %d on %s is not as pool %s says: %s", c.VMID, c.Node, r.Pool, drift)
 	switch {
+	case drift == "" && !list.Told(c.VMID): // whatever was known stays
 	case drift == "":
 		r.Drift, r.straight = "", list.AsOf
 		d.fine(key)

@@ -145,12 +145,13 @@ func (d *Daemon) took(j fleet.Job, now time.Time) {
 		r.Listened = now // between two listings: at the latest when it took the job
 	}
 	d.listens(r)
+	r.Job = j.ID
 	if heard {
 		d.save(r, journal.Listening, "seen by its job")
+	} else {
+		d.later.Save(r.Runner)
 	}
-	r.Job = j.ID
 	d.stranger(r, j)
-	d.later.Save(r.Runner)
 }
 
 // ended notes that a runner's job is over. GitHub removes the registration of

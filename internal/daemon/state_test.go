@@ -208,4 +208,28 @@ func TestChangeOfAPoolOutdatesItsContainersAtOnce(t *testing.T) {
 	if got := s.runners["b"].Drift; got != "" {
 		t.Errorf("the spare of the other pool: %q", got)
 	}
+	// A listing that could not read its firewall does not clear it.
+	c := proxmox.Container{Node: "n", VMID: 100, Name: "a", State: fleet.Stopped}
+	d.drifted(s, s.runners["a"], proxmox.Listing{Node: "n", AsOf: time.Now(), Owned: []proxmox.Container{c}}, c)
+	if s.runners["a"].Drift == "" {
+		t.Error("a listing that tells nothing of the spare clears it")
+	}
+}
+
+// What a template said is written down when it is new, and not at each listing.
+func TestTemplatesAreWrittenDownOnce(t *testing.T) {
+	d := still(t)
+	list := proxmox.Listing{Node: "a", Templates: []fleet.Template{{Node: "a", VMID: 9000, Ref: fleet.Ref{Family: "f", Version: "1"}, Runner: "2.335.1"}}}
+	for i, want := range []int{1, 0} {
+		if good := d.vet(&d.state, list); len(good) != 1 {
+			t.Fatalf("look %d: %d templates may be used, want 1", i, len(good))
+		}
+		stats, err := d.cfg.Journal.Stats(t.Context())
+		if err != nil || stats.Queued != want {
+			t.Errorf("look %d: %d writes wait, %v, want %d", i, stats.Queued, err, want)
+		}
+		if err := d.cfg.Journal.Put(t.Context(), "all before is written", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -51,7 +51,8 @@ func (d *Daemon) vet(s *state, list proxmox.Listing) []fleet.Template {
 		was, known := s.born[key]
 		is := birth{t.Ref, t.Build, t.Runner}
 		if !known || is.Build != was.Build || is.Build == "" {
-			s.born[key], was, changed = is, is, true // made anew on the same VMID
+			changed = changed || is != was
+			s.born[key], was = is, is // made anew on the same VMID
 		}
 		d.strayed(list, t.VMID, was, is)
 		if was == is {

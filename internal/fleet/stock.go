@@ -4,9 +4,8 @@ import "fmt"
 
 // stock is a storage of which it is known how much is free. A full clone takes
 // the whole size of its disk: its template's, or what its pool makes of that. A
-// linked one takes nothing until its
-// job writes, and nobody knows how much that will be: for it the pool's reserve
-// must be free.
+// linked one takes nothing until its job writes, and nobody knows how much that
+// will be: for it the pool's reserve must be free.
 type stock struct{ Store }
 
 // stock notes what is free, and what clones of templates take.

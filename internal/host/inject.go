@@ -34,8 +34,8 @@ const EnvPrefix = "DAYFLY_ENV_"
 
 // Where things are in a container: below its root and below its /run.
 const (
-	guestRun  = "dayfly"     // of /run, made by the unit dayfly-env
-	jitFile   = "dayfly/jit" // of /run; the guest's path unit waits for it
+	guestRun  = "dayfly"     // of /run, made by the guest's units
+	jitFile   = "dayfly/jit" // of /run; the guest's program begin waits for it
 	usedFile  = "var/lib/dayfly/started"
 	jobDir    = "dayfly/job" // of /run; the job's hooks write there
 	injectNap = 2 * time.Millisecond

@@ -34,6 +34,12 @@ func (l Listing) Drift(id fleet.VMID, p fleet.Pool) string {
 	return strings.Join(parts, "; ")
 }
 
+// Told reports whether the listing tells all that Drift compares of a container.
+func (l Listing) Told(id fleet.VMID) bool {
+	_, known := l.Walls[id]
+	return known && l.Settings[id] != nil
+}
+
 // wantedFor is what a clone for a pool is set to.
 func wantedFor(p fleet.Pool, description string) wanted {
 	return wanted{
