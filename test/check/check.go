@@ -45,6 +45,7 @@ var Rules = []Rule{
 	{"format", Format},
 	{"words", Words},
 	{"modules", Modules},
+	{"bugs", Bugs},
 	{"imports", Imports},
 	{"generated", Generated},
 }

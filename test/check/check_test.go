@@ -70,6 +70,15 @@ func library(path string) string {
 		cty + " => " + ctyFork + " " + ctyAt + "\n\t" + path + " => ./library\n)\n"
 }
 
+// bug is a package with one planted bug.
+func bug(old, caught string) map[string]string {
+	return map[string]string{
+		"a/a.go":                    "package a\n\nfunc a(x int) int { return x + 0 }\n",
+		"a/a_test.go":               "package a\n\nimport \"testing\"\n\nfunc TestX(t *testing.T) {}\n",
+		"a/testdata/mutations.json": `{"mutations": [{"name": "minus", "file": "a.go", "old": "` + old + `", "new": "x - 1", "caught": "` + caught + `"}]}`,
+	}
+}
+
 func TestRulesCatchWhatTheyForbid(t *testing.T) {
 	t.Setenv("GOFLAGS", "-mod=mod")
 	t.Setenv("GOPROXY", "off")
@@ -168,6 +177,10 @@ func TestRulesCatchWhatTheyForbid(t *testing.T) {
 		{"a library moved", Modules, map[string]string{
 			"go.mod": "module " + Module + "\n\nrequire " + proxmox + " v0.9.0\n\nreplace " + cty + " => " + ctyFork + " " + ctyAt + "\n",
 		}, "go.mod:3: " + proxmox + " is v0.9.0, must be v0.8.2"},
+
+		{"a bug whose place is gone", Bugs, bug("x + 1", "TestX"), "a/testdata/mutations.json: plant bug"},
+		{"a bug whose test is gone", Bugs, bug("x + 0", "TestY"), "a/testdata/mutations.json: bug \"minus\": there is no test TestY"},
+		{"a bug that can be planted", Bugs, bug("x + 0", "TestX"), ""},
 
 		{"a stale generated file", Generated, map[string]string{
 			"a/a.go": "package a\n\n//go:generate sh -c \"echo package a > b.go\"\n", "a/b.go": "package b\n",

@@ -20,10 +20,6 @@ func TestPlantedBugsAreCaught(t *testing.T) {
 	for _, table := range tables {
 		t.Run(filepath.Base(table.Dir), func(t *testing.T) {
 			for _, bug := range table.Mutations {
-				if _, err := table.Apply(bug); err != nil {
-					t.Error(err)
-					continue
-				}
 				chosen := which == "all" || which != "" && strings.Contains(bug.Name, which) || which == "" && bug.Quick
 				if chosen {
 					t.Run(bug.Name, func(t *testing.T) { plant(t, table, bug) })
