@@ -13,14 +13,15 @@ func (p *program) planCommand() *cobra.Command {
 	return p.asks(p.reads(&cobra.Command{
 		Use:   "plan [DIR|REV]",
 		Short: "show what the daemon would do now, or with other pools, and why",
-		Long: `Show what the daemon would do now, and why. Nothing is done.
+		Long: `Show what the daemon would do now, and why, and which containers, firewall rules
+and templates are not as the pools and the journal say. Nothing is done.
 
 With DIR, a folder of pool files, or REV, a branch, tag or commit of the
 repository that the pools come from: show what would change if these pools were
 in force. An argument that names a folder here is a DIR.
 
 exit codes: 0 nothing to do or to change, 1 error or invalid pool files, 2
-something to do or to change.`,
+something to do or to change, or changed by somebody else.`,
 		Example: "  dayfly plan\n  dayfly plan ./pools\n  dayfly plan refs/pull/12/head",
 		Args:    takesAtMost("DIR|REV"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -36,7 +37,7 @@ something to do or to change.`,
 			} else {
 				err = p.printPlan(plan)
 			}
-			if err == nil && len(plan.Actions) > 0 {
+			if err == nil && len(plan.Actions)+len(plan.Drift) > 0 {
 				return errNotice
 			}
 			return err
@@ -65,6 +66,12 @@ func (p *program) printPlan(plan daemon.PlanStatus) error {
 	}
 	if err := blocked.write(p.out, style); err != nil {
 		return err
+	}
+	for _, t := range plan.Drift {
+		fmt.Fprintf(p.out, "\n%s %s\n", style.yellow("drift:"), t.What)
+		if t.Hint != "" {
+			fmt.Fprintf(p.out, "    %s\n", t.Hint)
+		}
 	}
 	if !plan.Next.IsZero() {
 		fmt.Fprintf(p.out, "\nnext look in %s\n", age(plan.Next.Sub(plan.At)))

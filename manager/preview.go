@@ -62,12 +62,18 @@ func (p *program) printPreview(v daemon.Preview) error {
 		if now := phases(daemon.PoolStatus{Phases: c.Runners}); now != "" {
 			fmt.Fprintf(p.out, "    runners now: %s\n", now)
 		}
-		for _, f := range c.Fields {
-			fmt.Fprintf(p.out, "    %s: %s -> %s, %s\n", f.Name, orNothing(f.From), orNothing(f.To), f.Takes)
-		}
+		p.printFields(c.Fields)
 		for _, why := range c.Misfits {
 			fmt.Fprintf(p.out, "    %s\n", style.yellow(why))
 		}
+	}
+	for _, c := range v.Templates {
+		fmt.Fprintf(p.out, "%s template %s: %s\n", sign(c.Change), style.bold(c.Template), c.Means())
+		p.printFields(c.Fields)
+	}
+	if len(v.Limits) > 0 {
+		fmt.Fprintln(p.out, "~ limits of all pools together")
+		p.printFields(v.Limits)
 	}
 	for _, r := range v.Rolls {
 		fmt.Fprintf(p.out, "~ roll-out of pool %s from %s to %s: %s%s\n", style.bold(r.Pool), orNothing(r.From), r.To, r.Reason, r.Wait())
@@ -81,6 +87,12 @@ func (p *program) printPreview(v daemon.Preview) error {
 		t.row(a.Kind, a.Pool, a.Runner, a.Node, a.Reason)
 	}
 	return t.write(p.out, style)
+}
+
+func (p *program) printFields(fields []daemon.FieldChange) {
+	for _, f := range fields {
+		fmt.Fprintf(p.out, "    %s: %s -> %s, %s\n", f.Name, orNothing(f.From), orNothing(f.To), f.Takes)
+	}
 }
 
 func sign(change string) string {

@@ -151,7 +151,7 @@ func (d *Daemon) plan(r *http.Request) (PlanStatus, error) {
 	return ask(r.Context(), d, func(s *state) PlanStatus {
 		o, now := d.observed(), time.Now()
 		actions, next := fleet.Plan(s.desired, o, now)
-		out := PlanStatus{At: now, Actions: []ActionPlan{}, Blocked: []BlockedPlan{}, Next: next}
+		out := PlanStatus{At: now, Actions: []ActionPlan{}, Blocked: []BlockedPlan{}, Drift: s.drift(), Next: next}
 		for _, a := range actions {
 			out.Actions = append(out.Actions, actionPlan(a))
 		}

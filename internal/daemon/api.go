@@ -127,6 +127,7 @@ type PlanStatus struct {
 	At      time.Time     `json:"at"`
 	Actions []ActionPlan  `json:"actions"`
 	Blocked []BlockedPlan `json:"blocked"` // queued jobs for which nothing can be done
+	Drift   []Trouble     `json:"drift"`   // containers and templates that somebody has changed, and what becomes of it
 	Next    time.Time     `json:"next,omitzero"`
 }
 

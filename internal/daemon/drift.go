@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/proxmox"
@@ -39,6 +41,19 @@ func (d *Daemon) drifted(s *state, r *runner, list proxmox.Listing, c proxmox.Co
 	}
 }
 
+// drift lists the containers, firewalls and templates that are not as git and
+// the journal say, the oldest first.
+func (s *state) drift() []Trouble {
+	list := []Trouble{}
+	for key, t := range s.troubles {
+		if strings.HasPrefix(key, driftOf) || strings.HasPrefix(key, strayed) {
+			list = append(list, t.Trouble)
+		}
+	}
+	slices.SortFunc(list, func(a, b Trouble) int { return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.What, b.What)) })
+	return list
+}
+
 // outdate notes what a change of the pools leaves with settings of before, so
 // that no job is given to it before a listing shows as much.
 func (s *state) outdate(changes []fleet.Change) {
@@ -48,7 +63,7 @@ func (s *state) outdate(changes []fleet.Change) {
 			continue
 		}
 		for _, r := range s.runners {
-			if r.Pool == c.Pool && r.Drift == "" {
+			if r.Pool == c.Name && r.Drift == "" {
 				r.Drift = fmt.Sprintf("%s is %q, not %q", c.Fields[i].Name, c.Fields[i].From, c.Fields[i].To)
 			}
 		}

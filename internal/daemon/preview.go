@@ -1,16 +1,13 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
@@ -32,6 +29,9 @@ type Preview struct {
 	Pools    []PoolChange `json:"pools"`
 	Actions  []ActionPlan `json:"actions"` // that there would be now, beside those there are anyway
 	Rolls    []RollPlan   `json:"rollouts"`
+
+	Templates []TemplateChange `json:"templates"` // blocks of the pool files
+	Limits    []FieldChange    `json:"limits"`    // of all pools together
 }
 
 // PoolChange is a pool that is added, removed or changed.
@@ -44,7 +44,16 @@ type PoolChange struct {
 	Misfits []string       `json:"misfits"` // templates that the pool would use and that do not suit it, and why
 }
 
-// FieldChange is one thing about a pool, and when its change takes effect.
+// TemplateChange is a template block that is added, removed or changed. What it
+// means for the pools that use it is among their changes.
+type TemplateChange struct {
+	Template string        `json:"template"`
+	Change   string        `json:"change"` // "added", "removed" or "changed"
+	Fields   []FieldChange `json:"fields"`
+	Pools    []string      `json:"pools"` // that would use it
+}
+
+// FieldChange is one thing that changes, and when the change takes effect.
 type FieldChange struct {
 	Name  string `json:"name"`
 	From  string `json:"from"`
@@ -63,7 +72,9 @@ type RollPlan struct {
 }
 
 // Empty reports whether nothing would change.
-func (p Preview) Empty() bool { return len(p.Pools)+len(p.Actions)+len(p.Rolls) == 0 }
+func (p Preview) Empty() bool {
+	return len(p.Pools)+len(p.Templates)+len(p.Limits)+len(p.Actions)+len(p.Rolls) == 0
+}
 
 // maxProposal is more than pool files can have, in base64.
 const maxProposal = 4 << 20
@@ -111,7 +122,7 @@ func (d *Daemon) foresee(ctx context.Context, set pools.Set, diags pools.Diagnos
 	return ask(ctx, d, func(s *state) Preview {
 		out := Preview{
 			InForce: s.inForce.Revision, Proposed: set.Revision, Report: diags.Report(),
-			Pools: []PoolChange{}, Actions: []ActionPlan{}, Rolls: []RollPlan{},
+			Pools: []PoolChange{}, Actions: []ActionPlan{}, Rolls: []RollPlan{}, Templates: []TemplateChange{}, Limits: []FieldChange{},
 		}
 		if out.Report.Valid {
 			d.compare(s, set.Desired, &out)
@@ -123,15 +134,26 @@ func (d *Daemon) foresee(ctx context.Context, set pools.Set, diags pools.Diagnos
 // compare lays out what another configuration would change.
 func (d *Daemon) compare(s *state, next fleet.Desired, out *Preview) {
 	o, now := d.observed(), time.Now()
-	d.complete(&next.Limits)
+	d.complete(&next.Limits) // what the files leave open is as now
+	out.Limits = fieldChanges(fleet.CompareLimits(s.desired.Limits, next.Limits))
+	for _, c := range fleet.CompareTemplates(s.desired, next) {
+		out.Templates = append(out.Templates, templateChange(c, next))
+	}
 	for _, c := range fleet.Compare(s.desired, next) {
 		change := poolChange(c, o.Runners)
-		if i := slices.IndexFunc(next.Pools, func(p fleet.Pool) bool { return p.Name == c.Pool }); i >= 0 {
+		if i := slices.IndexFunc(next.Pools, func(p fleet.Pool) bool { return p.Name == c.Name }); i >= 0 {
 			change.Misfits = append(change.Misfits, next.Pools[i].Misfits(o.Templates)...)
 		}
 		out.Pools = append(out.Pools, change)
 	}
-	is, _ := fleet.Plan(s.desired, o, now)
+	out.Actions = append(out.Actions, further(s.desired, next, o, now)...)
+	out.Rolls = append(out.Rolls, rollPlans(next, o, now)...)
+}
+
+// further lists what would be done beside what is done anyway.
+func further(desired, next fleet.Desired, o fleet.Observed, now time.Time) []ActionPlan {
+	var list []ActionPlan
+	is, _ := fleet.Plan(desired, o, now)
 	would, _ := fleet.Plan(next, o, now)
 	for _, a := range would {
 		same := func(b fleet.Action) bool {
@@ -141,37 +163,71 @@ func (d *Daemon) compare(s *state, next fleet.Desired, out *Preview) {
 			is = slices.Delete(is, i, i+1)
 			continue
 		}
-		out.Actions = append(out.Actions, actionPlan(a))
+		list = append(list, actionPlan(a))
 	}
+	return list
+}
+
+// rollPlans lists the roll-outs that would begin.
+func rollPlans(next fleet.Desired, o fleet.Observed, now time.Time) []RollPlan {
+	var list []RollPlan
 	rolls, _ := fleet.Roll(next, o, now)
 	for _, r := range rolls {
 		was := slices.IndexFunc(o.Rollouts, func(old fleet.Rollout) bool { return old.Pool == r.Pool })
-		if r.Rolls() && r.Candidate != (fleet.Ref{}) && (was < 0 || o.Rollouts[was].Candidate != r.Candidate) {
-			plan := RollPlan{Pool: r.Pool, From: r.Stable.String(), To: r.Candidate.String(), Reason: r.Reason}
-			if i := slices.IndexFunc(next.Pools, func(p fleet.Pool) bool { return p.Name == r.Pool }); i >= 0 {
-				plan.Opens = next.Pools[i].Roll.Opens(now)
-			}
-			out.Rolls = append(out.Rolls, plan)
+		if !r.Rolls() || r.Candidate == (fleet.Ref{}) || was >= 0 && o.Rollouts[was].Candidate == r.Candidate {
+			continue
+		}
+		plan := RollPlan{Pool: r.Pool, From: r.Stable.String(), To: r.Candidate.String(), Reason: r.Reason}
+		if i := slices.IndexFunc(next.Pools, func(p fleet.Pool) bool { return p.Name == r.Pool }); i >= 0 {
+			plan.Opens = next.Pools[i].Roll.Opens(now)
+		}
+		list = append(list, plan)
+	}
+	return list
+}
+
+func fieldChanges(fields []fleet.Field) []FieldChange {
+	list := make([]FieldChange, 0, len(fields))
+	for _, f := range fields {
+		list = append(list, FieldChange(f))
+	}
+	return list
+}
+
+// word is "added", "removed" or "changed".
+func word(c fleet.Change) string {
+	switch {
+	case c.Added:
+		return "added"
+	case c.Removed:
+		return "removed"
+	}
+	return "changed"
+}
+
+func templateChange(c fleet.Change, next fleet.Desired) TemplateChange {
+	out := TemplateChange{Template: c.Name, Change: word(c), Fields: fieldChanges(c.Fields), Pools: []string{}}
+	for _, t := range next.Templates {
+		if t.Name == c.Name {
+			out.Pools = append(out.Pools, t.Pools...)
 		}
 	}
+	return out
 }
 
 func poolChange(c fleet.Change, runners []fleet.Runner) PoolChange {
-	out := PoolChange{Pool: c.Pool, Change: "changed", Fields: []FieldChange{}, Runners: map[string]int{}, Misfits: []string{}}
-	for _, f := range c.Fields {
-		out.Fields = append(out.Fields, FieldChange(f))
-	}
+	out := PoolChange{Pool: c.Name, Change: word(c), Fields: fieldChanges(c.Fields), Runners: map[string]int{}, Misfits: []string{}}
 	for _, r := range runners {
-		if phase := r.Phase(); r.Pool == c.Pool && phase != fleet.Gone {
+		if phase := r.Phase(); r.Pool == c.Name && phase != fleet.Gone {
 			out.Runners[phase.String()]++
 		}
 	}
 	clones := slices.ContainsFunc(c.Fields, func(f fleet.Field) bool { return f.Takes == fleet.NewClones })
 	switch {
 	case c.Added:
-		out.Change, out.Means = "added", "containers are made when jobs or spares ask for them"
+		out.Means = "containers are made when jobs or spares ask for them"
 	case c.Removed:
-		out.Change, out.Means = "removed", "running jobs end, no new runner starts, spares are destroyed"
+		out.Means = "running jobs end, no new runner starts, spares are destroyed"
 	case clones:
 		out.Means = "running jobs go on as they are, spares are replaced one by one"
 	default:
@@ -184,45 +240,4 @@ func actionPlan(a fleet.Action) ActionPlan {
 	return ActionPlan{
 		Kind: a.Kind.String(), Pool: a.Pool, Runner: a.Runner, Node: a.Node, Template: int(a.Template), Reason: a.Reason,
 	}
-}
-
-// Wait says in words that a roll waits for its pool's window; empty: it does not.
-func (r RollPlan) Wait() string {
-	if r.Opens.IsZero() {
-		return ""
-	}
-	return "; its window opens " + r.Opens.UTC().Format("2006-01-02 15:04Z")
-}
-
-// markdown is the preview for a page at GitHub.
-func (p Preview) markdown() string {
-	switch {
-	case !p.Report.Valid:
-		return "These pool files would be refused, and the pools in force stay as they are."
-	case p.Empty():
-		return "Nothing would change."
-	}
-	var b strings.Builder
-	for _, c := range p.Pools {
-		fmt.Fprintf(&b, "- pool `%s` is %s: %s\n", c.Pool, c.Change, c.Means)
-		for _, phase := range slices.Sorted(maps.Keys(c.Runners)) {
-			fmt.Fprintf(&b, "  - %d %s now\n", c.Runners[phase], phase)
-		}
-		for _, f := range c.Fields {
-			fmt.Fprintf(&b, "  - `%s`: `%s` → `%s`, %s\n", f.Name, cmp.Or(f.From, "nothing"), cmp.Or(f.To, "nothing"), f.Takes)
-		}
-		for _, why := range c.Misfits {
-			fmt.Fprintf(&b, "  - %s\n", why)
-		}
-	}
-	for _, r := range p.Rolls {
-		fmt.Fprintf(&b, "- roll-out of pool `%s` from `%s` to `%s`: %s%s\n", r.Pool, r.From, r.To, r.Reason, r.Wait())
-	}
-	if len(p.Actions) > 0 {
-		b.WriteString("\nAt once:\n\n")
-	}
-	for _, a := range p.Actions {
-		fmt.Fprintf(&b, "- %s of pool `%s`: %s\n", a.Kind, a.Pool, a.Reason)
-	}
-	return b.String()
 }

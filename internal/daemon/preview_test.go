@@ -2,11 +2,14 @@ package daemon_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/dayfly-ci/dayfly/internal/daemon"
 )
@@ -76,6 +79,43 @@ func TestPreviewSaysWhatPoolsWouldMeanAndChangesNothing(t *testing.T) {
 		time.Sleep(time.Minute)
 		if after := p.status(); after.Revision != before.Revision || len(p.containers()) != 1 {
 			p.t.Errorf("after previews: revision %s, containers %v", after.Revision, p.containers())
+		}
+	})
+}
+
+// TestPreviewSaysWhatNoPoolShows: bounds of all pools together, and a template
+// block that no pool uses, are in the plan and at the pull request.
+func TestPreviewSaysWhatNoPoolShows(t *testing.T) {
+	told(t, all(), func(p *play, c *commits) {
+		bounds := one(4) + "limits {\n max = 3\n node_tasks = 9\n}\n"
+		got, _ := p.preview(files(bounds))
+		want := []daemon.FieldChange{{"max", "no limit", "3", "at once"}, {"node_tasks", "8", "9", "at once"}}
+		if diff := cmp.Diff(want, got.Limits); diff != "" || got.Empty() || len(got.Pools)+len(got.Templates)+len(got.Actions) != 0 {
+			p.t.Errorf("limits: got %+v\n%s", got, diff)
+		}
+		spare := one(4) + "template \"gpu\" { family = \"gpu\" }\n"
+		got, _ = p.preview(files(spare))
+		added := []daemon.TemplateChange{{Template: "gpu", Change: "added", Fields: []daemon.FieldChange{}, Pools: []string{}}}
+		if diff := cmp.Diff(added, got.Templates); diff != "" || got.Empty() || len(got.Pools)+len(got.Limits) != 0 {
+			p.t.Errorf("a template that no pool uses: got %+v\n%s", got, diff)
+		}
+		kept := strings.Replace(one(4), `{ family = "ubuntu-24.04" }`, "{\n family = \"ubuntu-24.04\"\n keep = 7\n}", 1)
+		got, _ = p.preview(files(kept))
+		keep := []daemon.TemplateChange{{Template: "ubuntu", Change: "changed", Fields: []daemon.FieldChange{{"keep", "3", "7", "at once"}}, Pools: []string{"linux"}}}
+		if diff := cmp.Diff(keep, got.Templates); diff != "" || len(got.Pools) != 1 {
+			p.t.Errorf("a template that keeps more: got %+v\n%s", got, diff)
+		}
+		id := c.put(bounds+"template \"gpu\" { family = \"gpu\" }\n", "refs/heads/topic")
+		p.event("push", fmt.Sprintf(`{"ref":"refs/heads/topic","after":%q,"repository":{"full_name":"acme/pools"}}`, id))
+		time.Sleep(2 * time.Second)
+		summary := p.lastTold("dayfly/plan").Summary
+		for _, line := range []string{
+			"- limits of all pools together are changed\n  - `max`: `no limit` → `3`, at once\n  - `node_tasks`: `8` → `9`, at once\n",
+			"- template `gpu` is added: no pool uses it\n",
+		} {
+			if !strings.Contains(summary, line) {
+				p.t.Errorf("the pull request is told %q, want %q in it", summary, line)
+			}
 		}
 	})
 }

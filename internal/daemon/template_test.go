@@ -32,11 +32,17 @@ func TestTemplateThatIsChangedByHandIsToldAndNotUsed(t *testing.T) {
 		if _, ok := p.troubled(told); !ok {
 			p.t.Errorf("after a new start it is not told: %+v", p.status().Troubles)
 		}
+		if !p.strays(told) {
+			p.t.Error("the plan does not say so")
+		}
 		if r := p.rollout(); r.Rolls() || r.Stable.Version != "2.335.1-1" {
 			p.t.Errorf("the roll-out is %s of %s, stable %s: want it left alone", r.Stage, r.Candidate, r.Stable)
 		}
 		p.retell(9001, "2.335.1-0", "b1")
 		p.until(15*time.Minute, "it is over", func() bool { _, ok := p.troubled("says that it is"); return !ok })
+		if p.strays("template") {
+			p.t.Error("the plan says so after it is over")
+		}
 		p.retell(9001, next, "b2") // another build
 		p.comes(fleet.Canarying, 20*time.Minute)
 	})

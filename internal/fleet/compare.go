@@ -2,9 +2,7 @@ package fleet
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"strings"
 )
 
 // When a change of a pool takes effect.
@@ -15,15 +13,15 @@ const (
 	ByRoll     = "by a roll-out"
 )
 
-// Change is what becomes of one pool when another configuration comes into
-// force.
+// Change is what becomes of one pool, or of one template block, when another
+// configuration comes into force.
 type Change struct {
-	Pool           string
+	Name           string
 	Added, Removed bool // neither: it is changed
 	Fields         []Field
 }
 
-// Field is one thing about a pool that changes.
+// Field is one thing that changes.
 type Field struct {
 	Name, From, To string
 	Takes          string // when it takes effect
@@ -31,29 +29,45 @@ type Field struct {
 
 // Compare lists the pools that differ, by name.
 func Compare(old, now Desired) []Change {
-	var changes []Change
-	for _, p := range old.Pools {
-		i := slices.IndexFunc(now.Pools, func(q Pool) bool { return q.Name == p.Name })
-		if i < 0 {
-			changes = append(changes, Change{Pool: p.Name, Removed: true})
-			continue
-		}
-		if fields := p.differs(now.Pools[i]); len(fields) > 0 {
-			changes = append(changes, Change{Pool: p.Name, Fields: fields})
-		}
-	}
-	for _, q := range now.Pools {
-		if !slices.ContainsFunc(old.Pools, func(p Pool) bool { return p.Name == q.Name }) {
-			changes = append(changes, Change{Pool: q.Name, Added: true})
-		}
-	}
-	slices.SortFunc(changes, func(a, b Change) int { return cmp.Compare(a.Pool, b.Pool) })
-	return changes
+	return changes(old.Pools, now.Pools, func(p Pool) string { return p.Name }, Pool.described)
 }
 
-// differs lists what is not the same in q.
-func (p Pool) differs(q Pool) []Field {
-	was, is := p.described(), q.described()
+// CompareTemplates lists the template blocks that differ, by name. What they
+// mean for a pool is among the pool's own changes.
+func CompareTemplates(old, now Desired) []Change {
+	return changes(old.Templates, now.Templates, func(t TemplateBlock) string { return t.Name }, TemplateBlock.described)
+}
+
+// CompareLimits lists what differs about the bounds of all pools together.
+func CompareLimits(old, now Limits) []Field { return differs(old.described(), now.described()) }
+
+// changes compares two lists of what has a name.
+func changes[T any](old, now []T, name func(T) string, described func(T) []Field) []Change {
+	var list []Change
+	in := func(all []T, one T) int {
+		return slices.IndexFunc(all, func(other T) bool { return name(other) == name(one) })
+	}
+	for _, was := range old {
+		i := in(now, was)
+		if i < 0 {
+			list = append(list, Change{Name: name(was), Removed: true})
+			continue
+		}
+		if fields := differs(described(was), described(now[i])); len(fields) > 0 {
+			list = append(list, Change{Name: name(was), Fields: fields})
+		}
+	}
+	for _, is := range now {
+		if in(old, is) < 0 {
+			list = append(list, Change{Name: name(is), Added: true})
+		}
+	}
+	slices.SortFunc(list, func(a, b Change) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+// differs lists what is not the same in two descriptions of one kind.
+func differs(was, is []Field) []Field {
 	var fields []Field
 	for i := range was {
 		if was[i].To != is[i].To {
@@ -61,68 +75,4 @@ func (p Pool) differs(q Pool) []Field {
 		}
 	}
 	return fields
-}
-
-const asInTemplate = "as in the template"
-
-// orTemplate is an amount, of which -1 is none at all.
-func orTemplate(n int, unit string) string {
-	switch n {
-	case 0:
-		return asInTemplate
-	case -1:
-		return "none"
-	}
-	return fmt.Sprint(n, unit)
-}
-
-// described is all of a pool in words; a test holds that no field is left out.
-func (p Pool) described() []Field {
-	text := func(v any) string { return fmt.Sprint(v) }
-	set := func(list []string) string { return strings.Join(slices.Sorted(slices.Values(list)), " ") }
-	version := cmp.Or(p.Template.Version, p.Follow.String(), "newest")
-	return []Field{
-		{"scope", "", string(p.Scope), NewRunners},
-		{"group", "", p.Group, NewRunners},
-		{"labels", "", set(p.Labels), NewRunners},
-		{"template", "", p.Template.Family + " " + version, ByRoll},
-		{"max_age", "", text(p.MaxAge), AtOnce},
-		{"keep", "", text(p.Keep), AtOnce},
-		{"replicas", "", text(p.Replicas), AtOnce},
-		{"rollout", "", fmt.Sprintf("%+v", p.Roll), AtOnce},
-		{"max", "", text(p.Max), AtOnce},
-		{"spare", "", text(p.Spare), AtOnce},
-		{"warm", "", text(p.Warm), AtOnce},
-		{"schedules", "", fmt.Sprintf("%+v", p.Schedules), AtOnce},
-		{"nodes", "", set(p.Nodes), AtOnce},
-		{"strategy", "", map[bool]string{true: "pack", false: "spread"}[p.Pack], AtOnce},
-		{"reserve", "", fmt.Sprintf("%+v", p.Reserve), AtOnce},
-		{"max_per_node", "", text(p.PerNode), AtOnce},
-		{"enabled", "", text(!p.Drained), AtOnce},
-		{"access.repos", "", set(p.Access.Repos), AtOnce},
-		{"access.workflows", "", set(p.Access.Workflows), AtOnce},
-		{"access.events", "", set(p.Access.Events), AtOnce},
-		{"access.public", "", text(p.Access.Public), AtOnce},
-		{"access.forks", "", text(p.Access.Forks), AtOnce},
-		{"size.cores", "", orTemplate(p.Size.Cores, ""), NewClones},
-		{"size.memory", "", orTemplate(p.Size.MemoryMiB, " MiB"), NewClones},
-		{"size.swap", "", orTemplate(p.Size.SwapMiB, " MiB"), NewClones},
-		{"size.disk", "", orTemplate(p.Size.DiskMiB, " MiB"), NewClones},
-		{"size.cpu_units", "", orTemplate(p.Size.CPUUnits, ""), NewClones},
-		{"network.bridge", "", cmp.Or(p.Network.Bridge, asInTemplate), NewClones},
-		{"network.vlan", "", text(p.Network.VLAN), NewClones},
-		{"network.firewall", "", text(p.Network.Firewall), NewClones},
-		{"network.egress", "", text(p.Egress.Policy), NewClones},
-		{"network.allow", "", p.Egress.allowed(), NewClones},
-		{"env", "", strings.Join(p.Env.Lines(), " "), NewRunners},
-		{"timeouts.clone", "", text(p.Timeouts.Clone), AtOnce},
-		{"timeouts.launch", "", text(p.Timeouts.Launch), AtOnce},
-		{"timeouts.register", "", text(p.Timeouts.Register), AtOnce},
-		{"timeouts.warm", "", text(p.Timeouts.Warm), AtOnce},
-		{"timeouts.idle", "", text(p.Timeouts.Idle), AtOnce},
-		{"timeouts.job", "", text(p.Timeouts.Job), AtOnce},
-		{"retry.lost_jobs", "", text(p.Reruns), AtOnce},
-		{"retry.attempts", "", text(p.Retry.Attempts), AtOnce},
-		{"retry.backoff", "", text(p.Retry.Min) + ".." + text(p.Retry.Max), AtOnce},
-	}
 }

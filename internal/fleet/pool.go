@@ -135,9 +135,23 @@ type Limits struct {
 	StoreTasks int // clone and destroy tasks at once on one storage of a node
 }
 
+// TemplateBlock is what the pool files say of a template: which versions of a
+// family are used and kept. Each pool has it of its own; here it is for those
+// who want to see what a commit changes.
+type TemplateBlock struct {
+	Ref
+	Name     string
+	Follow   Constraint
+	Keep     int
+	Replicas int
+	MaxAge   time.Duration
+	Pools    []string // that use it, by name
+}
+
 // Desired is what should exist.
 type Desired struct {
-	Pools  []Pool
-	Limits Limits
-	Unread bool // nobody has said yet: nothing is decided
+	Pools     []Pool
+	Templates []TemplateBlock
+	Limits    Limits
+	Unread    bool // nobody has said yet: nothing is decided
 }

@@ -14,16 +14,7 @@ import (
 func (r *reader) unused(t templates, pools []*pool, at *hcl.Block, defaults *poolBody, used map[*hcl.Attribute]bool) {
 	wanted := map[string]bool{}
 	for _, p := range pools {
-		if p.body.Template == nil {
-			continue
-		}
-		for _, ref := range p.body.Template.Expr.Variables() {
-			if len(ref) > 1 {
-				if step, ok := ref[1].(hcl.TraverseAttr); ok {
-					wanted[step.Name] = true
-				}
-			}
-		}
+		wanted[p.uses()] = true
 	}
 	for _, name := range sortedKeys(t.at) {
 		if !wanted[name] {

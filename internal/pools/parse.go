@@ -1,6 +1,7 @@
 package pools
 
 import (
+	"slices"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -89,6 +90,7 @@ func (r *reader) desired(found map[string]hcl.Blocks) fleet.Desired {
 		complete(&p.body)
 		out.Pools = append(out.Pools, r.build(p, templates.made))
 	}
+	out.Templates = templates.blocks(pools)
 	out.Limits = r.limits(found["limits"])
 	r.together(pools, out)
 	if !r.diags.HasErrors() { // a misspelt reference would make warnings of its own
@@ -111,6 +113,23 @@ type template struct {
 	keep     int
 	replicas int
 	maxAge   time.Duration
+}
+
+// blocks lists the template blocks by name, and which pools use them.
+func (t templates) blocks(pools []*pool) []fleet.TemplateBlock {
+	var list []fleet.TemplateBlock
+	for _, name := range sortedKeys(t.made) {
+		m := t.made[name]
+		b := fleet.TemplateBlock{Ref: m.Ref, Name: name, Follow: m.follow, Keep: m.keep, Replicas: m.replicas, MaxAge: m.maxAge}
+		for _, p := range pools {
+			if p.uses() == name {
+				b.Pools = append(b.Pools, p.name)
+			}
+		}
+		slices.Sort(b.Pools)
+		list = append(list, b)
+	}
+	return list
 }
 
 func (r *reader) templates(list hcl.Blocks) templates {

@@ -175,6 +175,13 @@ func TestEveryAttributeReachesTheFleet(t *testing.T) {
 		t.Skipf("needs the time zone database: %v", err)
 	}
 	want := fleet.Desired{
+		Templates: []fleet.TemplateBlock{{
+			Ref: fleet.Ref{Family: "ubuntu-24.04", Version: "2.335.1-1"}, Name: "pinned",
+			Keep: 3, Replicas: 1, MaxAge: 45 * 24 * time.Hour, Pools: []string{"linux-x64"},
+		}, {
+			Ref: fleet.Ref{Family: "ubuntu-24.04"}, Name: "ubuntu-24", Follow: fleet.Constraint{{Op: "~>", Version: "2.335"}, {Op: "!=", Version: "2.336.1-1"}},
+			Keep: 5, Replicas: 2, MaxAge: 30 * 24 * time.Hour, Pools: []string{"least"},
+		}},
 		Limits: fleet.Limits{Max: 40, PerNode: 20, NodeTasks: 4, StoreTasks: 2},
 		Pools: []fleet.Pool{{
 			Name: "linux-x64", Scope: "acme", Group: "proxmox",

@@ -177,6 +177,21 @@ func firstWritten(attrs ...*hcl.Attribute) hcl.Range {
 	return attrs[max(i, 0)].Expr.Range()
 }
 
+// uses is the name of the template block that a pool refers to.
+func (p *pool) uses() string {
+	if p.body.Template == nil {
+		return ""
+	}
+	for _, ref := range p.body.Template.Expr.Variables() {
+		if len(ref) > 1 {
+			if step, ok := ref[1].(hcl.TraverseAttr); ok {
+				return step.Name
+			}
+		}
+	}
+	return ""
+}
+
 // template resolves `template.NAME`. It is a reference, not a value, so that
 // a misspelling is found where it is written.
 func (r *reader) template(a *hcl.Attribute, known map[string]template) template {
