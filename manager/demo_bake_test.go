@@ -11,20 +11,8 @@ import (
 
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
 	"github.com/dayfly-ci/dayfly/test/packertool"
+	"github.com/dayfly-ci/dayfly/test/programs"
 )
-
-// bakery is a folder with dayfly and the plugin beside it, as make build
-// leaves them.
-func bakery(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	for name, from := range map[string]string{"dayfly": ".", pluginName: "../plugin"} {
-		if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), from).CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v\n%s", name, err, out)
-		}
-	}
-	return dir
-}
 
 // The whole loop: packer bakes, the post-processor commits, the daemon rolls
 // its spares, and jobs run on what was baked.
@@ -33,9 +21,10 @@ func TestDemoBeginsWithABake(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a day takes half a minute")
 	}
-	dir, tmp := bakery(t), t.TempDir()
+	dayfly, tmp := programs.Path(t, programs.Dayfly), t.TempDir()
+	programs.Path(t, programs.Plugin) // beside it, as make build leaves them
 	var out, said bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "dayfly"), "demo", "--jobs", "16", "--seed", "3", "--packer", packer)
+	cmd := exec.CommandContext(t.Context(), dayfly, "demo", "--jobs", "16", "--seed", "3", "--packer", packer)
 	cmd.Stdout, cmd.Stderr = &out, &said
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	if err := cmd.Run(); err != nil {

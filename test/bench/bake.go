@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
 	"github.com/dayfly-ci/dayfly/test/nodetools"
 	"github.com/dayfly-ci/dayfly/test/packertool"
+	"github.com/dayfly-ci/dayfly/test/programs"
 	"github.com/dayfly-ci/dayfly/test/sshd"
 )
 
@@ -89,14 +89,9 @@ func (b *bench) kitchen(ctx context.Context) (*kitchen, error) {
 	if err != nil {
 		return nil, err
 	}
-	plugin := filepath.Join(dir, "packer-plugin-dayfly")
-	// Without -trimpath, unlike make build: what it is made of is compiled for
-	// the plugin's tests already.
-	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", "-s -w", "-o", plugin, "./plugin")
-	cmd.Dir = filepath.Dir(filepath.Dir(b.dir))
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build ./plugin: %w: %s", err, text)
+	plugin, err := programs.Build(ctx, programs.Plugin)
+	if err != nil {
+		return nil, err
 	}
 	k := &kitchen{dir: dir, home: packertool.In(dir, packer)}
 	if err := k.home.Add(ctx, plugin); err != nil {

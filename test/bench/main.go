@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/dayfly-ci/dayfly/test/packertool"
+	"github.com/dayfly-ci/dayfly/test/programs"
 )
 
 func main() {
@@ -214,16 +215,11 @@ func newBench(ctx context.Context, s size, progress io.Writer) (b *bench, err er
 	if b.sockets, err = os.MkdirTemp("", "bench-"); err != nil {
 		return b, err
 	}
-	b.program, b.bareProgram = filepath.Join(b.dir, "dayfly"), filepath.Join(b.dir, "bare")
-	for program, source := range map[string]string{b.program: "./manager", b.bareProgram: "./test/bench/bare"} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, source)
-		cmd.Dir = filepath.Dir(build)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
-		if text, err := cmd.CombinedOutput(); err != nil {
-			return b, fmt.Errorf("build %s: %w: %s", source, err, text)
-		}
+	if b.program, err = programs.Build(ctx, programs.Dayfly); err != nil {
+		return b, err
 	}
-	return b, nil
+	b.bareProgram, err = programs.Build(ctx, programs.Bare)
+	return b, err
 }
 
 func (b *bench) close(keep bool) error {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/dayfly-ci/dayfly/internal/host"
 	"github.com/dayfly-ci/dayfly/internal/sim/lab"
+	"github.com/dayfly-ci/dayfly/test/programs"
 )
 
 // TestRootHalfWorksConfinedAsItsUnitSays has a real systemd start the root half
@@ -100,11 +101,7 @@ const (
 func (n *node) install() {
 	n.t.Helper()
 	credential := "/etc/dayfly/instance.key"
-	build := exec.Command("go", "build", "-o", dayflyPath, "../../manager")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		n.t.Fatalf("build: %v: %s", err, out)
-	}
+	n.write(dayflyPath, n.read(programs.Path(n.t, programs.Dayfly)), 0o755)
 	n.write(credential, key.Reveal(), 0o600)
 	places := strings.NewReplacer(`# admin_socket = "/run`, `admin_socket = "`+managerDir, `# state_dir    = "/var/lib`, `state_dir = "`+stateDir)
 	n.write("/etc/dayfly/dayfly.hcl", places.Replace(n.read("../../scripts/dayfly.hcl")), 0o644)

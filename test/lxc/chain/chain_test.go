@@ -8,7 +8,6 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -18,23 +17,8 @@ import (
 
 	"github.com/dayfly-ci/dayfly/internal/sim/lab"
 	"github.com/dayfly-ci/dayfly/test/packertool"
+	"github.com/dayfly-ci/dayfly/test/programs"
 )
-
-// programs builds what the demo needs, side by side.
-func programs(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	for name, folder := range map[string]string{
-		"dayfly": "manager", "packer-plugin-dayfly": "plugin", "dayfly-stub-runner": "internal/sim/runner",
-	} {
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, name), "../../../"+folder)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v: %s", folder, err, out)
-		}
-	}
-	return dir
-}
 
 // demo prepares the day with real containers, or skips the test.
 func demo(t *testing.T) (*exec.Cmd, *spoken) {
@@ -46,12 +30,14 @@ func demo(t *testing.T) (*exec.Cmd, *spoken) {
 		t.Skip(err)
 	}
 	packer := packertool.Path(t)
-	dir := programs(t)
+	dayfly := programs.Path(t, programs.Dayfly)
+	programs.Path(t, programs.Plugin) // which the demo finds beside it
+	programs.Path(t, programs.Stub)
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, filepath.Join(dir, "dayfly"), "demo", "--containers", "lxc", "--packer", packer)
+	cmd := exec.CommandContext(ctx, dayfly, "demo", "--containers", "lxc", "--packer", packer)
 	out := new(spoken)
-	cmd.Env = append(os.Environ(), mark+"="+dir)
+	cmd.Env = append(os.Environ(), mark+"="+t.TempDir())
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.WaitDelay = 20 * time.Second
 	return cmd, out

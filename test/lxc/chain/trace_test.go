@@ -53,7 +53,7 @@ func traces(cmd *exec.Cmd) []string {
 // processes are those of our sandbox that live, and of each other sandbox that
 // lives the parts of paths by which what it holds is known.
 func processes(cmd *exec.Cmd) (ours, theirs []string) {
-	ourMark := mark + "=" + filepath.Dir(cmd.Path) + "\x00"
+	ourMark := cmd.Env[len(cmd.Env)-1] + "\x00"
 	list, _ := filepath.Glob("/proc/[0-9]*")
 	for _, p := range list {
 		text, err := os.ReadFile(p + "/environ")

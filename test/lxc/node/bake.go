@@ -18,6 +18,7 @@ import (
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
 	scripts "github.com/dayfly-ci/dayfly/scripts/guest"
 	"github.com/dayfly-ci/dayfly/test/packertool"
+	"github.com/dayfly-ci/dayfly/test/programs"
 )
 
 // Runner is the version that the stub runner says it has.
@@ -69,43 +70,35 @@ build {
 }
 `
 
-// Oven bakes templates. Its folder holds this module's programs: the plugin,
-// and the stub runner's tarball.
+// Oven bakes templates. Its folder holds the stub runner's tarball.
 type Oven struct {
 	dir     string
+	plugin  string // the program
 	archive string // of the base system with all that is baked into it
 	sum     string // of the tarball
 }
 
-// NewOven builds the programs into a folder.
+// NewOven makes an oven in a folder.
 func NewOven(ctx context.Context, dir string) (*Oven, error) {
-	for name, folder := range map[string]string{"packer-plugin-dayfly": "plugin", "dayfly-stub-runner": "internal/sim/runner"} {
-		if err := Build(ctx, folder, filepath.Join(dir, name)); err != nil {
-			return nil, err
-		}
-	}
-	data, sum, err := lab.Tarball(filepath.Join(dir, "dayfly-stub-runner"), Runner)
+	plugin, err := programs.Build(ctx, programs.Plugin)
 	if err != nil {
 		return nil, err
 	}
-	o := &Oven{dir: dir, sum: sum}
+	stub, err := programs.Build(ctx, programs.Stub)
+	if err != nil {
+		return nil, err
+	}
+	data, sum, err := lab.Tarball(stub, Runner)
+	if err != nil {
+		return nil, err
+	}
+	o := &Oven{dir: dir, plugin: plugin, sum: sum}
 	if err := os.WriteFile(o.tarball(), data, 0o600); err != nil {
 		return nil, err
 	}
 	key, err := o.key(ctx)
 	o.archive = "baked-" + key + ".tar"
 	return o, err
-}
-
-// Build builds one of this module's programs, as "make build" does, but without
-// the commit in it: what is baked stays the same where the program does.
-func Build(ctx context.Context, folder, to string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", to, "github.com/dayfly-ci/dayfly/"+folder)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w: %s", folder, err, out)
-	}
-	return nil
 }
 
 func (o *Oven) tarball() string { return filepath.Join(o.dir, "runner.tar.gz") }
@@ -167,7 +160,7 @@ func (o *Oven) bake(ctx context.Context, w *World) error {
 	}
 	defer os.RemoveAll(dir)
 	home := packertool.In(dir, packer)
-	if err := home.Add(ctx, filepath.Join(o.dir, "packer-plugin-dayfly")); err != nil {
+	if err := home.Add(ctx, o.plugin); err != nil {
 		return err
 	}
 	user, secret, _ := strings.Cut(w.Builder, "=")
