@@ -9,6 +9,7 @@ import (
 // TestRandomWorldsReachEveryRule: a property says nothing of what its worlds
 // never meet. Each reason there is must come up, and each refusal.
 func TestRandomWorldsReachEveryRule(t *testing.T) {
+	t.Parallel()
 	missing := map[string]bool{}
 	for _, words := range []string{
 		"is queued", "spare 1 of", "makes room for", "is gone", "is drained", "not cloned within", "registered before its launch",

@@ -98,6 +98,7 @@ func (l *lot) play() bool {
 // TestGoodVersionIsRarelyRolledBack plays 10,000 rolls of a version that fails
 // as rarely as the one before, one boot in 200.
 func TestGoodVersionIsRarelyRolledBack(t *testing.T) {
+	t.Parallel()
 	runs, back := 10_000, 0
 	if testing.Short() {
 		runs = 1000
@@ -117,6 +118,7 @@ func TestGoodVersionIsRarelyRolledBack(t *testing.T) {
 // TestBadVersionsAreFound: one that fails each other boot, one boot in five, or
 // takes twice as long.
 func TestBadVersionsAreFound(t *testing.T) {
+	t.Parallel()
 	const runs = 1000
 	for _, c := range []struct {
 		what   string
@@ -142,6 +144,7 @@ func TestBadVersionsAreFound(t *testing.T) {
 // jobs do: no job waits longer than for one boot and a runner of the stable
 // version, none is killed, and what is broken is never stable.
 func TestRollOutsInRandomWorlds(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) { newVoyage(t).run() })
 }
 

@@ -36,6 +36,7 @@ func (l *lot) someWindows() []Window {
 // hours: no step begins outside of the pool's window, a way back does whenever
 // it is due, each roll comes to its end, and Roll asks to be woken in time.
 func TestStepsBeginInTheirWindowOnly(t *testing.T) {
+	t.Parallel()
 	ends, back, waits := 0, 0, 0
 	for seed := range uint64(400) {
 		l := &lot{Rand: rand.New(rand.NewPCG(seed, 3)), now: noon, before: 0.01, slower: 1}
