@@ -117,6 +117,8 @@ func (g *inside) play(source, env, settings string) (string, error) {
 
 // The real packer, its real plugin for Ansible and the real ansible-playbook.
 func TestAnsible(t *testing.T) {
+	home := homeOf(t)
+	home.InstallAnsible(t)
 	ssh := func(*inside) string { return "" }
 	for name, test := range map[string]struct {
 		communicator  func(*inside) string
@@ -128,7 +130,7 @@ func TestAnsible(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newInside(t)
-			g.home.InstallAnsible(t)
+			g.home = linked(t, home)
 			data := bytes.Repeat([]byte{0, 1, '\n', 255, '\r', '\''}, 50_000)
 			if err := os.WriteFile(filepath.Join(g.dir, "data"), data, 0o600); err != nil {
 				t.Fatal(err)

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/dayfly-ci/dayfly/test/packertool"
 )
 
 const folder = "../packer"
@@ -17,11 +15,7 @@ const folder = "../packer"
 // templates is a real packer with this plugin, for the templates that we ship.
 func templates(t *testing.T) func(args ...string) (string, error) {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	home := packertool.Install(t, self)
+	home := homeOf(t)
 	return func(args ...string) (string, error) {
 		cmd := home.Command(context.Background(), args...)
 		cmd.Dir = folder

@@ -20,15 +20,6 @@ import (
 	"github.com/dayfly-ci/dayfly/test/packertool"
 )
 
-// TestMain makes the test binary the plugin when Packer starts it as one.
-func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "describe" || os.Args[1] == "start") {
-		main()
-		return
-	}
-	os.Exit(m.Run())
-}
-
 // world is a real packer, with this plugin, and a simulated Proxmox.
 type world struct {
 	*testing.T
@@ -42,11 +33,7 @@ type world struct {
 
 func newWorld(t *testing.T, conf pve.Config) *world {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{T: t, home: packertool.Install(t, self), sim: pve.New(conf), dir: t.TempDir(), node: "pve"}
+	w := &world{T: t, home: homeOf(t), sim: pve.New(conf), dir: t.TempDir(), node: "pve"}
 	if len(conf.Nodes) > 0 {
 		w.node = conf.Nodes[0]
 	}

@@ -55,32 +55,45 @@ func (s shell) Upload(dst string, r io.Reader, _ *os.FileInfo) error {
 	return nil
 }
 
-// newGuest is a Debian guest in which what needs a network, systemd or a
-// running dockerd is a stub, and everything else is real.
-func newGuest(t *testing.T) *root.Root {
-	t.Helper()
-	g := root.New(t)
-	g.Stub("dpkg-query", `while read -r name; do printf 'installed %s ' "$name"; done </stub/.installed`)
-	g.Stub("apt-get", `case " $* " in *" install "*) for name; do case $name in -*|*=*|install) ;; *) echo "$name" >>/stub/.installed;; esac; done;; esac`)
-	g.Stub("apt-cache", `case $1 in
+// stubs are what needs a network, systemd or a running dockerd.
+var stubs = map[string]string{
+	"dpkg-query": `while read -r name; do printf 'installed %s ' "$name"; done </stub/.installed`,
+	"apt-get":    `case " $* " in *" install "*) for name; do case $name in -*|*=*|install) ;; *) echo "$name" >>/stub/.installed;; esac; done;; esac`,
+	"apt-cache": `case $1 in
 pkgnames) printf 'libicu72\nlibicu-dev\nlibicu9\n';;
 show) case $3 in liblttng-ust1|libssl3|docker-buildx) ;; *) exit 1;; esac;;
 madison) printf ' docker-ce | 5:28.5.10-1~x | y\n docker-ce | 5:28.5.1-1~x | y\n';;
-esac`)
-	g.Stub("systemctl", "")
-	g.Stub("systemd-detect-virt", "")
-	g.Stub("visudo", "")
-	g.Stub("journalctl", "echo 'level=error msg=\"no luck today\"'")
-	g.Stub("docker", `case $1 in
+esac`,
+	"systemctl":           "",
+	"systemd-detect-virt": "",
+	"visudo":              "",
+	"journalctl":          "echo 'level=error msg=\"no luck today\"'",
+	"docker": `case $1 in
 info) jq -r '."storage-driver"' /etc/docker/daemon.json;;
 version) echo 28.5.1;;
 import) tar -t >/stub/.proof;;
 run) case "$*" in *dayfly-proof:upper*) echo works;; esac;;
-esac`)
+esac`,
+}
+
+// newGuest is a Debian guest in which everything but the stubs is real.
+func newGuest(t *testing.T) *root.Root {
+	t.Helper()
+	g := root.New(t)
+	g.Stubs(stubs)
 	// The root file system is an overlay, which takes no other on top.
-	g.Must("mkdir -p /var/lib/docker /srv/docker && mount -t tmpfs docker /var/lib/docker && mount -t tmpfs docker /srv/docker")
-	g.Must("touch /stub/.installed; groupadd --force docker; userdel --force --remove runner 2>/dev/null; true")
+	g.Must("mkdir -p /var/lib/docker /srv/docker && mount -t tmpfs docker /var/lib/docker && mount -t tmpfs docker /srv/docker; " +
+		"touch /stub/.installed; groupadd --force docker; userdel --force --remove runner 2>/dev/null; true")
 	return g
+}
+
+// unstub gives a program back what it was before a test's own stub.
+func unstub(g *root.Root, name string) {
+	if script, ok := stubs[name]; ok {
+		g.Stub(name, script)
+		return
+	}
+	g.Must("rm /stub/" + name)
 }
 
 // tarball is a runner as far as the provisioner looks at it.

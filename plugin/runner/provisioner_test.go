@@ -130,6 +130,8 @@ func TestTarballIsRefusedAndLeavesNothing(t *testing.T) {
 	good, sum := tarball(t, version)
 	other, otherSum := tarball(t, "2.1.0")
 	junk := []byte("<html>not a tarball</html>")
+	g := newGuest(t)
+	g.Stub("curl", `exec /usr/bin/curl --retry 0 "$@" --retry 0`)
 	for name, c := range map[string]struct {
 		handler http.HandlerFunc
 		sum     string
@@ -146,8 +148,6 @@ func TestTarballIsRefusedAndLeavesNothing(t *testing.T) {
 		"no tarball":    {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(junk) }, digest(junk), "install runner: unpack runner: "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newGuest(t)
-			g.Stub("curl", `exec /usr/bin/curl --retry 0 "$@" --retry 0`)
 			server := httptest.NewServer(c.handler)
 			t.Cleanup(server.Close)
 			_, err := provision(t, g, map[string]any{"version": version, "sha256": c.sum, "url": server.URL + "/r.tar.gz", "docker": noDocker})
@@ -184,13 +184,17 @@ func TestLocalTarballIsCheckedBeforeItIsSent(t *testing.T) {
 	}
 }
 
+// All happen to one guest, in any order: what a failed run has done is in no
+// later one's way.
 func TestFailuresAreOneMessage(t *testing.T) {
+	g := newGuest(t)
+	data, sum := tarball(t, version)
 	for name, c := range map[string]struct {
 		stub, script string
 		conf         map[string]any
 		want         string
 	}{
-		"package lists": {"apt-get", "echo 'Err:1 http://x'; echo 'E: The repository is not signed.' >&2; exit 100", nil,
+		"package lists": {"apt-get", "echo 'Err:1 http://x'; echo 'E: The repository is not signed.' >&2; exit 100", map[string]any{"packages": []string{"yyy"}},
 			"prepare guest: fetch package lists: E: The repository is not signed."},
 		"no package": {"apt-get", `case " $* " in *" install "*) echo 'E: Unable to locate package zzz' >&2; exit 100;; esac`, map[string]any{"packages": []string{"zzz"}},
 			"E: Unable to locate package zzz"},
@@ -208,9 +212,8 @@ func TestFailuresAreOneMessage(t *testing.T) {
 			"set up boot: enable the runner's units: Failed to enable unit: no bus"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newGuest(t)
 			g.Stub(c.stub, c.script)
-			data, sum := tarball(t, version)
+			defer unstub(g, c.stub)
 			conf := served(t, data, sum)
 			for k, v := range c.conf {
 				conf[k] = v

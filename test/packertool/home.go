@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,22 +44,6 @@ func New(t testing.TB) *Home {
 	return In(t.TempDir(), Path(t))
 }
 
-// Install makes a home with one plugin, a binary of this module.
-func Install(t testing.TB, plugin string) *Home {
-	t.Helper()
-	h := New(t)
-	h.Install(t, plugin)
-	return h
-}
-
-// Install adds a plugin, a binary of this module.
-func (h *Home) Install(t testing.TB, plugin string) {
-	t.Helper()
-	if err := h.Add(t.Context(), plugin); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // Add adds a plugin, a binary of this module.
 func (h *Home) Add(ctx context.Context, plugin string) error { return h.add(ctx, plugin, Source) }
 
@@ -67,6 +52,25 @@ func (h *Home) add(ctx context.Context, plugin, source string) error {
 		return fmt.Errorf("install %s: %w: %s", plugin, err, out)
 	}
 	return nil
+}
+
+// Link makes another home in a folder, with the same packer and plugins: links
+// to them, as packer takes seconds to install one.
+func (h *Home) Link(dir string) (*Home, error) {
+	to := In(dir, h.packer)
+	return to, filepath.WalkDir(h.Plugins(), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(h.Plugins(), path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.MkdirAll(filepath.Join(to.Plugins(), name), 0o755)
+		}
+		return os.Link(path, filepath.Join(to.Plugins(), name))
+	})
 }
 
 // Plugins is the folder that plugins are installed into.

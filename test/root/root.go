@@ -4,6 +4,7 @@
 package root
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
 	"fmt"
@@ -126,7 +127,33 @@ func (r *Root) Write(path, content string, mode os.FileMode) {
 // Stub puts a shell script in the place of a program. Its calls are logged.
 func (r *Root) Stub(name, script string) {
 	r.t.Helper()
-	r.Write("/stub/"+name, "#!/bin/sh\nprintf '%s\\n' \""+name+" $*\" >>/stub/.calls\n"+script+"\n", 0o755)
+	r.Stubs(map[string]string{name: script})
+}
+
+// Stubs puts shell scripts in the place of programs, by their names: all at
+// once, as a program started in the root file system takes its time.
+func (r *Root) Stubs(scripts map[string]string) {
+	r.t.Helper()
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	for name, script := range scripts {
+		text := "#!/bin/sh\nprintf '%s\\n' \"" + name + " $*\" >>/stub/.calls\n" + script + "\n"
+		err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(text))})
+		if err == nil {
+			_, err = w.Write([]byte(text))
+		}
+		if err != nil {
+			r.t.Fatalf("pack stub %s: %v", name, err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		r.t.Fatal(err)
+	}
+	cmd := r.Command("/bin/tar -xf - -C /stub")
+	cmd.Stdin = &archive
+	if out, err := cmd.CombinedOutput(); err != nil {
+		r.t.Fatalf("write stubs: %v: %s", err, out)
+	}
 }
 
 // Calls are the calls of stubs so far, "apt-get update".
