@@ -210,22 +210,46 @@ var scp = regexp.MustCompile(`^([A-Za-z0-9._-]+)@([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]
 
 var branchForm = regexp.MustCompile(`^[^\s\pC~^:?*\[\\]+$`)
 
-// Validate reports what is wrong with the configuration itself. Its errors
-// are of the kind fleet.ErrInvalid.
+// Validate reports what is wrong with the configuration itself, the first of
+// it. Its errors are of the kind fleet.ErrInvalid.
 func (c GitConfig) Validate() error {
-	if problem := c.problem(); problem != "" {
-		return fmt.Errorf("git repository %s: %s: %w", redact(c.URL), problem, fleet.ErrInvalid)
+	for _, check := range []func() error{c.CheckBranch, c.CheckPath, c.CheckURL} {
+		if err := check(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (c GitConfig) problem() string {
+// CheckBranch says what is wrong with the name of the branch.
+func (c GitConfig) CheckBranch() error {
 	if c.Branch != "" && (!branchForm.MatchString(c.Branch) || strings.HasPrefix(c.Branch, "-")) {
-		return fmt.Sprintf("%.80q is not the name of a branch", c.Branch)
+		return c.invalid(fmt.Sprintf("%.80q is not the name of a branch", c.Branch))
 	}
+	return nil
+}
+
+// CheckPath says what is wrong with the directory of the pool files.
+func (c GitConfig) CheckPath() error {
 	if clean := path.Clean("/" + c.Path); c.Path != "" && (path.IsAbs(c.Path) || clean[1:] != path.Clean(c.Path)) {
-		return fmt.Sprintf("path %.80q must be relative, below the top of the repository", c.Path)
+		return c.invalid(fmt.Sprintf("path %.80q must be relative, below the top of the repository", c.Path))
 	}
+	return nil
+}
+
+// CheckURL says what is wrong with the URL and the credentials that go with it.
+func (c GitConfig) CheckURL() error {
+	if problem := c.urlProblem(); problem != "" {
+		return c.invalid(problem)
+	}
+	return nil
+}
+
+func (c GitConfig) invalid(problem string) error {
+	return fmt.Errorf("git repository %s: %s: %w", redact(c.URL), problem, fleet.ErrInvalid)
+}
+
+func (c GitConfig) urlProblem() string {
 	if c.isLocal() {
 		return c.without("a local repository", c.hasToken(), c.SSHKey != "")
 	}

@@ -5,7 +5,6 @@ package access
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -53,12 +52,12 @@ func (p *Proxmox) Prepare() {
 	} {
 		*field = cmp.Or(*field, os.Getenv(name))
 	}
-	hide(p.Password, p.Token)
+	Hide(p.Password, p.Token)
 }
 
-// hide keeps texts out of logs. Very short ones are no secrets, and hiding
+// Hide keeps texts out of logs. Very short ones are no secrets, and hiding
 // them would garble everything.
-func hide(secrets ...string) {
+func Hide(secrets ...string) {
 	for _, s := range secrets {
 		if len(s) >= 3 {
 			packersdk.LogSecretFilter.Set(s)
@@ -66,42 +65,90 @@ func hide(secrets ...string) {
 	}
 }
 
-// Check says what is wrong, by field.
+// Check says what is wrong, by field, all of it at once.
 func (p *Proxmox) Check() []error {
-	var errs []error
-	say := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	var f faults
 	if p.ProxmoxURL == "" {
-		say("proxmox_url: required, also as PROXMOX_URL")
+		f.say("proxmox_url", "required, also as PROXMOX_URL")
 	}
-	if p.Username == "" {
-		say("username: required, also as PROXMOX_USERNAME: user@realm!tokenid")
-	}
+	f.user(p)
 	if p.TaskTimeout < 0 {
-		say("task_timeout: %s: want a time ahead", p.TaskTimeout)
+		f.say("task_timeout", "%s: want a time ahead", p.TaskTimeout)
 	}
-	if len(errs) > 0 || !Known(p.ProxmoxURL, p.Username, p.Token, p.Password, p.TLSFingerprint, p.TLSCAFile) {
-		return errs
+	conf := proxmox.BuilderConfig{URL: p.ProxmoxURL, Fingerprint: p.TLSFingerprint}
+	if p.ProxmoxURL != "" {
+		f.unless(conf.CheckURL(), "proxmox_url", p.ProxmoxURL)
 	}
-	b, err := p.Builder()
+	f.unless(conf.CheckFingerprint(), "tls_fingerprint", p.TLSFingerprint)
+	var err error
+	if conf.CA, err = p.authority(); err == nil {
+		err = conf.CheckCA()
+	}
+	f.unless(err, "tls_ca_file", p.TLSCAFile)
+	return f
+}
+
+// faults are errors that begin with the name of a field.
+type faults []error
+
+func (f *faults) say(field, format string, args ...any) {
+	*f = append(*f, fmt.Errorf(field+": "+format, args...))
+}
+
+// unless notes an error about a field, if there is one and the field's values
+// are known.
+func (f *faults) unless(err error, field string, values ...any) {
+	if err != nil && Known(values...) {
+		f.say(field, "%w", err)
+	}
+}
+
+// user looks at who asks, and at what proves it.
+func (f *faults) user(p *Proxmox) {
+	switch {
+	case !Known(p.Username):
+	case p.Username == "":
+		f.say("username", "required, also as PROXMOX_USERNAME: user@realm!tokenid")
+	case !strings.Contains(p.Username, "@"):
+		f.say("username", "%q: want user@realm!tokenid or user@realm", p.Username)
+	case strings.HasSuffix(p.Username, "!"):
+		f.say("username", "%q: the token has no name: want user@realm!tokenid", p.Username)
+	case strings.Contains(p.Username, "!"):
+		if p.Token == "" {
+			f.say("token", "required with a username that names a token, also as PROXMOX_TOKEN")
+		}
+	case p.Token != "" && Known(p.Token):
+		f.say("username", "%q names no token, but token is set: want user@realm!tokenid", p.Username)
+	case p.Password == "":
+		f.say("password", "required with a username that names no token, also as PROXMOX_PASSWORD")
+	}
+}
+
+// authority is the content of the CA's file; nil without one.
+func (p *Proxmox) authority() ([]byte, error) {
+	if p.TLSCAFile == "" {
+		return nil, nil
+	}
+	return os.ReadFile(p.TLSCAFile)
+}
+
+// Config is the client's configuration.
+func (p *Proxmox) Config() (proxmox.BuilderConfig, error) {
+	ca, err := p.authority()
 	if err != nil {
-		return []error{fmt.Errorf("proxmox_url, username, token or tls_*: %w", err)}
+		return proxmox.BuilderConfig{}, fmt.Errorf("tls_ca_file: %w", err)
 	}
-	b.Close()
-	return nil
+	return proxmox.BuilderConfig{
+		URL: p.ProxmoxURL, User: p.Username, Token: fleet.NewSecret(p.Token), Password: fleet.NewSecret(p.Password), CA: ca,
+		Fingerprint: p.TLSFingerprint, Insecure: p.InsecureSkipTLSVerify, TaskTimeout: p.TaskTimeout,
+	}, nil
 }
 
 // Builder makes the client. It uses no network.
 func (p *Proxmox) Builder() (*proxmox.Builder, error) {
-	conf := proxmox.BuilderConfig{
-		URL: p.ProxmoxURL, User: p.Username, Token: fleet.NewSecret(p.Token), Password: fleet.NewSecret(p.Password),
-		Fingerprint: p.TLSFingerprint, Insecure: p.InsecureSkipTLSVerify, TaskTimeout: p.TaskTimeout,
-	}
-	if p.TLSCAFile != "" {
-		ca, err := os.ReadFile(p.TLSCAFile)
-		if err != nil {
-			return nil, fmt.Errorf("tls_ca_file: %w", err)
-		}
-		conf.CA = ca
+	conf, err := p.Config()
+	if err != nil {
+		return nil, err
 	}
 	return proxmox.NewBuilder(conf)
 }
@@ -139,23 +186,33 @@ func (r *Repository) Prepare() {
 	if strings.HasPrefix(r.Repository, "https://") {
 		r.GitToken = cmp.Or(r.GitToken, os.Getenv("DAYFLY_GIT_TOKEN"), os.Getenv("GITHUB_TOKEN"))
 	}
-	hide(r.GitToken)
+	Hide(r.GitToken)
 }
 
-// Check says what is wrong, by field.
+// Check says what is wrong, by field, all of it at once.
 func (r *Repository) Check() []error {
+	var f faults
 	if r.Repository == "" {
-		return []error{errors.New("repository: required")}
+		f.say("repository", "required")
 	}
-	var errs []error
+	git := r.Git()
+	f.unless(git.CheckBranch(), "branch", r.Branch)
+	f.unless(git.CheckPath(), "path", r.Path)
+	if r.Repository != "" {
+		f.unless(git.CheckURL(), "repository", r.Repository, r.GitToken, r.GitPrivateKeyFile, r.GitKnownHostsFile)
+	}
+	for _, file := range []struct{ field, name string }{
+		{"git_ca_file", r.GitCAFile}, {"git_private_key_file", r.GitPrivateKeyFile}, {"git_known_hosts_file", r.GitKnownHostsFile},
+	} {
+		if file.name != "" {
+			_, err := os.Stat(file.name)
+			f.unless(err, file.field, file.name)
+		}
+	}
 	if r.GitTimeout < 0 {
-		errs = append(errs, fmt.Errorf("git_timeout: %s: want a time ahead", r.GitTimeout))
+		f.say("git_timeout", "%s: want a time ahead", r.GitTimeout)
 	}
-	known := Known(r.Repository, r.Branch, r.Path, r.GitToken, r.GitPrivateKeyFile, r.GitKnownHostsFile)
-	if err := r.Git().Validate(); err != nil && known {
-		errs = append(errs, fmt.Errorf("repository: %w", err))
-	}
-	return errs
+	return f
 }
 
 // Git is the repository as package pools knows it.

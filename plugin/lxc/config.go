@@ -3,7 +3,6 @@
 package lxc
 
 import (
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,49 +10,25 @@ import (
 
 	"github.com/hashicorp/packer-plugin-sdk/common"
 	"github.com/hashicorp/packer-plugin-sdk/communicator"
-	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/plugin/access"
 )
 
 // Config is the configuration of the builder. Where packer-plugin-proxmox has
 // the same thing, it has the same name.
 type Config struct {
 	common.PackerConfig `mapstructure:",squash"`
+	access.Proxmox      `mapstructure:",squash"`
 	Comm                communicator.Config `mapstructure:",squash"`
 
-	// URL of the Proxmox VE API, `https://pve.example.org:8006/api2/json`.
-	// Default: the environment variable `PROXMOX_URL`. Plain http is accepted
-	// on loopback only.
-	ProxmoxURL string `mapstructure:"proxmox_url" required:"true"`
-	// Accept any certificate of the server. Prefer `tls_ca_file` or
-	// `tls_fingerprint`.
-	InsecureSkipTLSVerify bool `mapstructure:"insecure_skip_tls_verify"`
-	// SHA-256 fingerprint of the server's certificate, as the web interface
-	// shows it. It is pinned: the certificate's chain is not checked.
-	TLSFingerprint string `mapstructure:"tls_fingerprint"`
-	// File with the certificate authority of the cluster, in PEM form:
-	// `/etc/pve/pve-root-ca.pem` of any node.
-	TLSCAFile string `mapstructure:"tls_ca_file"`
-	// Who builds: `user@realm!tokenid` with `token`, or `user@realm` with
-	// `password`. Default: the environment variable `PROXMOX_USERNAME`. The
-	// default build needs no more than a token.
-	Username string `mapstructure:"username" required:"true"`
-	// Password of `username`. Default: the environment variable
-	// `PROXMOX_PASSWORD`.
-	Password string `mapstructure:"password"`
-	// Secret of the API token that `username` names; wins over `password`.
-	// Default: the environment variable `PROXMOX_TOKEN`.
-	Token string `mapstructure:"token"`
 	// Node to build on.
 	Node string `mapstructure:"node" required:"true"`
 	// Resource pool of the templates. A token that is confined to a resource
 	// pool needs it.
 	Pool string `mapstructure:"pool"`
-	// How long one task of Proxmox may take (default `10m`).
-	TaskTimeout time.Duration `mapstructure:"task_timeout"`
 	// How long the removal of what a failed build leaves is tried (default
 	// `2m`).
 	CleanupTimeout time.Duration `mapstructure:"cleanup_timeout"`
@@ -303,9 +278,8 @@ func (c *Config) prepare(raws ...any) (warnings []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c.environment()
-	// Before anything can be logged, and after the environment was asked.
-	packersdk.LogSecretFilter.Set(c.secrets()...)
+	c.Proxmox.Prepare()
+	access.Hide(c.secrets()...)
 	c.defaults()
 	check := problems{}
 	check.access(c)
@@ -320,25 +294,13 @@ func (c *Config) prepare(raws ...any) (warnings []string, err error) {
 	return check.warnings, check.err()
 }
 
-func (c *Config) environment() {
-	for _, v := range []struct {
-		field *string
-		name  string
-	}{{&c.ProxmoxURL, "PROXMOX_URL"}, {&c.Username, "PROXMOX_USERNAME"}, {&c.Password, "PROXMOX_PASSWORD"}, {&c.Token, "PROXMOX_TOKEN"}} {
-		if *v.field == "" {
-			*v.field = os.Getenv(v.name)
-		}
-	}
-}
-
-// secrets are the texts that no log may show. Very short ones are no secrets,
-// and filtering them would garble everything.
+// secrets are the texts that no log may show, beyond the way to Proxmox.
 func (c *Config) secrets() []string {
-	all := []string{c.Password, c.Token, c.Comm.SSHPassword, c.Comm.SSHBastionPassword, c.Comm.SSHProxyPassword, c.Comm.WinRMPassword}
+	all := []string{c.Comm.SSHPassword, c.Comm.SSHBastionPassword, c.Comm.SSHProxyPassword, c.Comm.WinRMPassword}
 	if c.HostSSH != nil {
 		all = append(all, c.HostSSH.Password)
 	}
-	return slices.DeleteFunc(all, func(s string) bool { return len(s) < 3 })
+	return all
 }
 
 func (c *Config) defaults() {

@@ -18,6 +18,14 @@ type FlatConfig struct {
 	PackerOnError             *string              `mapstructure:"packer_on_error" cty:"packer_on_error" hcl:"packer_on_error"`
 	PackerUserVars            map[string]string    `mapstructure:"packer_user_variables" cty:"packer_user_variables" hcl:"packer_user_variables"`
 	PackerSensitiveVars       []string             `mapstructure:"packer_sensitive_variables" cty:"packer_sensitive_variables" hcl:"packer_sensitive_variables"`
+	ProxmoxURL                *string              `mapstructure:"proxmox_url" required:"true" cty:"proxmox_url" hcl:"proxmox_url"`
+	InsecureSkipTLSVerify     *bool                `mapstructure:"insecure_skip_tls_verify" cty:"insecure_skip_tls_verify" hcl:"insecure_skip_tls_verify"`
+	TLSFingerprint            *string              `mapstructure:"tls_fingerprint" cty:"tls_fingerprint" hcl:"tls_fingerprint"`
+	TLSCAFile                 *string              `mapstructure:"tls_ca_file" cty:"tls_ca_file" hcl:"tls_ca_file"`
+	Username                  *string              `mapstructure:"username" required:"true" cty:"username" hcl:"username"`
+	Password                  *string              `mapstructure:"password" cty:"password" hcl:"password"`
+	Token                     *string              `mapstructure:"token" cty:"token" hcl:"token"`
+	TaskTimeout               *string              `mapstructure:"task_timeout" cty:"task_timeout" hcl:"task_timeout"`
 	Type                      *string              `mapstructure:"communicator" cty:"communicator" hcl:"communicator"`
 	PauseBeforeConnect        *string              `mapstructure:"pause_before_connecting" cty:"pause_before_connecting" hcl:"pause_before_connecting"`
 	SSHHost                   *string              `mapstructure:"ssh_host" cty:"ssh_host" hcl:"ssh_host"`
@@ -67,16 +75,8 @@ type FlatConfig struct {
 	WinRMUseSSL               *bool                `mapstructure:"winrm_use_ssl" cty:"winrm_use_ssl" hcl:"winrm_use_ssl"`
 	WinRMInsecure             *bool                `mapstructure:"winrm_insecure" cty:"winrm_insecure" hcl:"winrm_insecure"`
 	WinRMUseNTLM              *bool                `mapstructure:"winrm_use_ntlm" cty:"winrm_use_ntlm" hcl:"winrm_use_ntlm"`
-	ProxmoxURL                *string              `mapstructure:"proxmox_url" required:"true" cty:"proxmox_url" hcl:"proxmox_url"`
-	InsecureSkipTLSVerify     *bool                `mapstructure:"insecure_skip_tls_verify" cty:"insecure_skip_tls_verify" hcl:"insecure_skip_tls_verify"`
-	TLSFingerprint            *string              `mapstructure:"tls_fingerprint" cty:"tls_fingerprint" hcl:"tls_fingerprint"`
-	TLSCAFile                 *string              `mapstructure:"tls_ca_file" cty:"tls_ca_file" hcl:"tls_ca_file"`
-	Username                  *string              `mapstructure:"username" required:"true" cty:"username" hcl:"username"`
-	Password                  *string              `mapstructure:"password" cty:"password" hcl:"password"`
-	Token                     *string              `mapstructure:"token" cty:"token" hcl:"token"`
 	Node                      *string              `mapstructure:"node" required:"true" cty:"node" hcl:"node"`
 	Pool                      *string              `mapstructure:"pool" cty:"pool" hcl:"pool"`
-	TaskTimeout               *string              `mapstructure:"task_timeout" cty:"task_timeout" hcl:"task_timeout"`
 	CleanupTimeout            *string              `mapstructure:"cleanup_timeout" cty:"cleanup_timeout" hcl:"cleanup_timeout"`
 	OSTemplate                *string              `mapstructure:"ostemplate" cty:"ostemplate" hcl:"ostemplate"`
 	OSTemplateChecksum        *string              `mapstructure:"ostemplate_checksum" cty:"ostemplate_checksum" hcl:"ostemplate_checksum"`
@@ -135,6 +135,14 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"packer_on_error":              &hcldec.AttrSpec{Name: "packer_on_error", Type: cty.String, Required: false},
 		"packer_user_variables":        &hcldec.AttrSpec{Name: "packer_user_variables", Type: cty.Map(cty.String), Required: false},
 		"packer_sensitive_variables":   &hcldec.AttrSpec{Name: "packer_sensitive_variables", Type: cty.List(cty.String), Required: false},
+		"proxmox_url":                  &hcldec.AttrSpec{Name: "proxmox_url", Type: cty.String, Required: false},
+		"insecure_skip_tls_verify":     &hcldec.AttrSpec{Name: "insecure_skip_tls_verify", Type: cty.Bool, Required: false},
+		"tls_fingerprint":              &hcldec.AttrSpec{Name: "tls_fingerprint", Type: cty.String, Required: false},
+		"tls_ca_file":                  &hcldec.AttrSpec{Name: "tls_ca_file", Type: cty.String, Required: false},
+		"username":                     &hcldec.AttrSpec{Name: "username", Type: cty.String, Required: false},
+		"password":                     &hcldec.AttrSpec{Name: "password", Type: cty.String, Required: false},
+		"token":                        &hcldec.AttrSpec{Name: "token", Type: cty.String, Required: false},
+		"task_timeout":                 &hcldec.AttrSpec{Name: "task_timeout", Type: cty.String, Required: false},
 		"communicator":                 &hcldec.AttrSpec{Name: "communicator", Type: cty.String, Required: false},
 		"pause_before_connecting":      &hcldec.AttrSpec{Name: "pause_before_connecting", Type: cty.String, Required: false},
 		"ssh_host":                     &hcldec.AttrSpec{Name: "ssh_host", Type: cty.String, Required: false},
@@ -184,16 +192,8 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"winrm_use_ssl":                &hcldec.AttrSpec{Name: "winrm_use_ssl", Type: cty.Bool, Required: false},
 		"winrm_insecure":               &hcldec.AttrSpec{Name: "winrm_insecure", Type: cty.Bool, Required: false},
 		"winrm_use_ntlm":               &hcldec.AttrSpec{Name: "winrm_use_ntlm", Type: cty.Bool, Required: false},
-		"proxmox_url":                  &hcldec.AttrSpec{Name: "proxmox_url", Type: cty.String, Required: false},
-		"insecure_skip_tls_verify":     &hcldec.AttrSpec{Name: "insecure_skip_tls_verify", Type: cty.Bool, Required: false},
-		"tls_fingerprint":              &hcldec.AttrSpec{Name: "tls_fingerprint", Type: cty.String, Required: false},
-		"tls_ca_file":                  &hcldec.AttrSpec{Name: "tls_ca_file", Type: cty.String, Required: false},
-		"username":                     &hcldec.AttrSpec{Name: "username", Type: cty.String, Required: false},
-		"password":                     &hcldec.AttrSpec{Name: "password", Type: cty.String, Required: false},
-		"token":                        &hcldec.AttrSpec{Name: "token", Type: cty.String, Required: false},
 		"node":                         &hcldec.AttrSpec{Name: "node", Type: cty.String, Required: false},
 		"pool":                         &hcldec.AttrSpec{Name: "pool", Type: cty.String, Required: false},
-		"task_timeout":                 &hcldec.AttrSpec{Name: "task_timeout", Type: cty.String, Required: false},
 		"cleanup_timeout":              &hcldec.AttrSpec{Name: "cleanup_timeout", Type: cty.String, Required: false},
 		"ostemplate":                   &hcldec.AttrSpec{Name: "ostemplate", Type: cty.String, Required: false},
 		"ostemplate_checksum":          &hcldec.AttrSpec{Name: "ostemplate_checksum", Type: cty.String, Required: false},

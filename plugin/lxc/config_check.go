@@ -15,7 +15,6 @@ import (
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 	"golang.org/x/crypto/ssh"
 
-	"github.com/dayfly-ci/dayfly/internal/proxmox"
 	"github.com/dayfly-ci/dayfly/plugin/access"
 )
 
@@ -76,48 +75,10 @@ var (
 )
 
 func (p *problems) access(c *Config) {
-	if c.ProxmoxURL == "" {
-		p.say("proxmox_url", "required, also as PROXMOX_URL")
-	}
-	switch {
-	case c.Username == "":
-		p.say("username", "required, also as PROXMOX_USERNAME: user@realm!tokenid")
-	case !strings.Contains(c.Username, "@"):
-		p.say("username", "%q: want user@realm!tokenid or user@realm", c.Username)
-	case strings.HasSuffix(c.Username, "!"):
-		p.say("username", "%q: the token has no name: want user@realm!tokenid", c.Username)
-	case strings.Contains(c.Username, "!"):
-		p.unless(c.Token != "", "token", "required with a username that names a token, also as PROXMOX_TOKEN")
-	case c.Token != "":
-		p.say("username", "%q names no token, but token is set: want user@realm!tokenid", c.Username)
-	default:
-		p.unless(c.Password != "", "password", "required with a username that names no token, also as PROXMOX_PASSWORD")
-	}
-	p.server(c)
+	p.errs = append(p.errs, c.Proxmox.Check()...)
 	p.unless(c.Node == "" || nodeForm.MatchString(c.Node), "node", "%q is no name of a node", c.Node)
 	p.unless(c.Node != "", "node", "required")
 	p.unless(c.Pool == "" || poolForm.MatchString(c.Pool), "pool", "%q is no name of a resource pool", c.Pool)
-}
-
-// server looks at the way to the API, each part by itself.
-func (p *problems) server(c *Config) {
-	conf := proxmox.BuilderConfig{URL: c.ProxmoxURL, Fingerprint: c.TLSFingerprint}
-	if c.ProxmoxURL != "" && access.Known(c.ProxmoxURL) {
-		err := conf.CheckURL()
-		p.unless(err == nil, "proxmox_url", "%v", err)
-	}
-	if access.Known(c.TLSFingerprint) {
-		err := conf.CheckFingerprint()
-		p.unless(err == nil, "tls_fingerprint", "%v", err)
-	}
-	if c.TLSCAFile == "" || !access.Known(c.TLSCAFile) {
-		return
-	}
-	var err error
-	if conf.CA, err = os.ReadFile(c.TLSCAFile); err == nil {
-		err = conf.CheckCA()
-	}
-	p.unless(err == nil, "tls_ca_file", "%v", err)
 }
 
 func (p *problems) source(c *Config) {
@@ -192,7 +153,7 @@ func (p *problems) times(c *Config) {
 	for _, t := range []struct {
 		field string
 		value time.Duration
-	}{{"task_timeout", c.TaskTimeout}, {"cleanup_timeout", c.CleanupTimeout}, {"shutdown_timeout", c.ShutdownTimeout}, {"smoke_test.timeout", c.SmokeTest.Timeout}} {
+	}{{"cleanup_timeout", c.CleanupTimeout}, {"shutdown_timeout", c.ShutdownTimeout}, {"smoke_test.timeout", c.SmokeTest.Timeout}} {
 		p.unless(t.value > 0, t.field, "%s: want a time ahead", t.value)
 	}
 	p.unless(c.LeftoverAge >= leastAge, "leftover_age", "%s: want at least %s: a build that still runs must not count as dead", c.LeftoverAge, leastAge)

@@ -11,23 +11,16 @@ import (
 
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 
-	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/proxmox"
 )
 
 // builder makes the API client that the configuration describes.
 func (c *Config) builder(log *apiLog) (*proxmox.Builder, error) {
-	conf := proxmox.BuilderConfig{
-		URL: c.ProxmoxURL, User: c.Username, Token: fleet.NewSecret(c.Token), Password: fleet.NewSecret(c.Password),
-		Fingerprint: c.TLSFingerprint, Insecure: c.InsecureSkipTLSVerify, Pool: c.Pool, TaskTimeout: c.TaskTimeout, Log: log.logger(),
+	conf, err := c.Proxmox.Config()
+	if err != nil {
+		return nil, err
 	}
-	if c.TLSCAFile != "" {
-		ca, err := os.ReadFile(c.TLSCAFile)
-		if err != nil {
-			return nil, err
-		}
-		conf.CA = ca
-	}
+	conf.Pool, conf.Log = c.Pool, log.logger()
 	return proxmox.NewBuilder(conf)
 }
 

@@ -2,6 +2,7 @@ package lxc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -46,6 +47,7 @@ type world struct {
 
 func newWorld(t *testing.T, config pve.Config) *world {
 	t.Helper()
+	config.Timing.AuthDelay = cmp.Or(config.Timing.AuthDelay, -1)
 	w := &world{T: t, sim: pve.New(config)}
 	pve.Lab(w.sim)
 	token := pve.LabBuilder(w.sim)

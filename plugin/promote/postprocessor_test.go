@@ -251,10 +251,10 @@ func TestAllConfigurationErrorsAtOnce(t *testing.T) {
 	t.Setenv("GITHUB_TOKEN", "")
 	t.Setenv("DAYFLY_GIT_TOKEN", "")
 	err := (&PostProcessor{}).Configure(map[string]any{"repository": "ftp://x", "mode": "pull_request", "family": "a b", "version": "/",
-		"commit_message": "a\nb", "author_name": "<", "author_email": "x", "pull_request_branch": "main", "api_url": "http://example.org", "git_timeout": "-1s"})
+		"commit_message": "a\nb", "author_name": "<", "author_email": "x", "pull_request_branch": "main", "api_url": "http://example.org", "git_timeout": "-1s", "path": "../up"})
 	for _, field := range []string{
 		"repository", "family", "version", "commit_message", "author_name", "author_email", "pull_request_branch", "github_repository",
-		"github_token", "api_url", "git_timeout",
+		"github_token", "api_url", "git_timeout", "path",
 	} {
 		if err == nil || !strings.Contains("\n"+err.Error(), "\n"+field+": ") {
 			t.Errorf("no error about %s in\n%v", field, err)

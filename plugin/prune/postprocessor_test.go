@@ -43,7 +43,7 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	w := &lab{T: t, sim: pve.New(pve.Config{})}
+	w := &lab{T: t, sim: pve.New(pve.Config{Timing: pve.Timing{AuthDelay: -1}})}
 	pve.Lab(w.sim)
 	token := pve.LabBuilder(w.sim)
 	id, secret, _ := strings.Cut(token, "=")
@@ -372,6 +372,15 @@ func TestAllConfigurationErrorsAtOnce(t *testing.T) {
 	for _, field := range []string{"proxmox_url", "username", "keep_releases", "family", "runner_pool", "pools_directory", "timeout"} {
 		if err == nil || !strings.Contains("\n"+err.Error(), "\n"+field+": ") {
 			t.Errorf("no error about %s in\n%v", field, err)
+		}
+	}
+	err = (&PostProcessor{}).Configure(map[string]any{"proxmox_url": "ftp://x", "username": "packer@pve!build", "tls_fingerprint": "zz",
+		"tls_ca_file": "/does/not/exist", "task_timeout": "-1s", "repository": "ftp://x", "branch": "a b", "path": "../up",
+		"git_ca_file": "/does/not/exist", "git_private_key_file": "/does/not/exist", "git_known_hosts_file": "/does/not/exist", "git_timeout": "-1s"})
+	for _, field := range []string{"proxmox_url", "token", "tls_fingerprint", "tls_ca_file", "task_timeout", "repository", "branch", "path",
+		"git_ca_file", "git_private_key_file", "git_known_hosts_file", "git_timeout", "runner_pool"} {
+		if err == nil || strings.Count("\n"+err.Error(), "\n"+field+": ") != 1 {
+			t.Errorf("want one error about %s in\n%v", field, err)
 		}
 	}
 	if err := (&PostProcessor{}).Configure(map[string]any{}); err == nil || !strings.Contains(err.Error(), "repository: give this or pools_directory") {

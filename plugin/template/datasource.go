@@ -166,17 +166,9 @@ func (d *Datasource) find() (DatasourceOutput, error) {
 
 // look lists everything of the family, finished or not.
 func (c *Config) look(ctx context.Context, b *proxmox.Builder) ([]proxmox.Built, error) {
-	nodes := c.Nodes
-	if len(nodes) == 0 {
-		all, err := b.Nodes(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, n := range all {
-			if n.Online {
-				nodes = append(nodes, n.Name)
-			}
-		}
+	nodes, err := c.nodes(ctx, b)
+	if err != nil {
+		return nil, err
 	}
 	var out []proxmox.Built
 	for _, node := range nodes {
@@ -191,6 +183,34 @@ func (c *Config) look(ctx context.Context, b *proxmox.Builder) ([]proxmox.Built,
 		}
 	}
 	return out, nil
+}
+
+// nodes are those to look on. One that was asked for and does not answer is an
+// error: what is on it would be missed.
+func (c *Config) nodes(ctx context.Context, b *proxmox.Builder) ([]string, error) {
+	all, err := b.Nodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names, online []string
+	for _, n := range all {
+		names = append(names, n.Name)
+		if n.Online {
+			online = append(online, n.Name)
+		}
+	}
+	for i, want := range c.Nodes {
+		switch {
+		case !slices.Contains(names, want):
+			return nil, fmt.Errorf("nodes[%d]: there is no node %s; hint: the cluster has %s", i, want, strings.Join(names, ", "))
+		case !slices.Contains(online, want):
+			return nil, fmt.Errorf("nodes[%d]: node %s is offline; hint: start it, or look without it", i, want)
+		}
+	}
+	if len(c.Nodes) > 0 {
+		return c.Nodes, nil
+	}
+	return online, nil
 }
 
 func (c *Config) output(built []proxmox.Built) (DatasourceOutput, error) {

@@ -24,7 +24,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	sim := pve.New(pve.Config{})
+	sim := pve.New(pve.Config{Nodes: []string{"pve", "two"}, Timing: pve.Timing{AuthDelay: -1}})
 	pve.Lab(sim)
 	id, secret, _ := strings.Cut(pve.LabBuilder(sim), "=")
 	server := httptest.NewServer(sim)
@@ -108,8 +108,11 @@ func TestRefusalsSayWhatIsWrong(t *testing.T) {
 	if !errors.Is(err, fleet.ErrDenied) || strings.Contains(err.Error(), "canary") {
 		t.Errorf("wrong token: got %v", err)
 	}
-	if _, err := w.find(t, map[string]any{"nodes": []string{"nope"}}); err == nil || !strings.Contains(err.Error(), "nope") {
-		t.Errorf("unknown node: got %v", err)
+	w.sim.StopNode("two")
+	for node, want := range map[string]string{"nope": "nodes[1]: there is no node nope; hint: the cluster has pve, two", "two": "nodes[1]: node two is offline"} {
+		if _, err := w.find(t, map[string]any{"nodes": []string{"pve", node}}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("node %s: got %v, want %q", node, err, want)
+		}
 	}
 }
 
@@ -119,6 +122,13 @@ func TestAllConfigurationErrorsAtOnce(t *testing.T) {
 	for _, field := range []string{"proxmox_url", "username", "family", "version", "base_version", "timeout"} {
 		if err == nil || !strings.Contains("\n"+err.Error(), "\n"+field+": ") {
 			t.Errorf("no error about %s in\n%v", field, err)
+		}
+	}
+	err = (&Datasource{}).Configure(map[string]any{"family": "a", "proxmox_url": "ftp://x", "username": "packer", "tls_fingerprint": "zz",
+		"tls_ca_file": "/does/not/exist", "task_timeout": "-1s"})
+	for _, field := range []string{"proxmox_url", "username", "tls_fingerprint", "tls_ca_file", "task_timeout"} {
+		if err == nil || strings.Count("\n"+err.Error(), "\n"+field+": ") != 1 {
+			t.Errorf("want one error about %s in\n%v", field, err)
 		}
 	}
 }
