@@ -29,7 +29,8 @@ type Promotion struct {
 type Edited struct {
 	Files     map[string][]byte // those that changed, whole, by path
 	Templates []string          // names of the blocks that were edited
-	Follows   []string          // blocks of the family that follow the newest version
+	Follows   []string          // blocks of the family that follow the newest version, and may take this one
+	Excludes  []string          // blocks that follow the newest one which a constraint allows, and it leaves this one out: "t (< 3)"
 	Pools     []string          // all pools that use an edited block
 }
 
@@ -51,7 +52,7 @@ func Promote(files map[string][]byte, p Promotion) (out Edited, err error) {
 	if err != nil {
 		return Edited{}, err
 	}
-	out = Edited{Files: map[string][]byte{}, Follows: plan.follows}
+	out = Edited{Files: map[string][]byte{}, Follows: plan.follows, Excludes: plan.excludes}
 	for name, src := range files {
 		changed, names, err := setVersions(name, src, plan.targets, p.Ref.Version)
 		if err != nil {
@@ -87,8 +88,8 @@ func (e Edited) check(before map[string][]byte) error {
 
 // survey is what a promotion needs to know of pool files.
 type surveyed struct {
-	refs  map[string]fleet.Ref // of template blocks, by name
-	users map[string]string    // template block that a pool uses, by pool
+	made  map[string]template // template blocks, by name
+	users map[string]string   // template block that a pool uses, by pool
 }
 
 // survey reads valid files.
@@ -99,7 +100,7 @@ func survey(files map[string][]byte) surveyed {
 	for _, b := range found["locals"] {
 		ev.declare(b.Body.(*hclsyntax.Body))
 	}
-	s := surveyed{refs: newReader(ev).templates(found["template"]).refs, users: map[string]string{}}
+	s := surveyed{made: newReader(ev).templates(found["template"]).made, users: map[string]string{}}
 	var byDefault string
 	for _, b := range found["defaults"] {
 		byDefault = templateOf(b)
@@ -129,9 +130,8 @@ func templateOf(b *hcl.Block) string {
 
 // chosen are the template blocks that a promotion is about.
 type chosen struct {
-	targets []string
-	follows []string
-	users   map[string]string
+	targets, follows, excludes []string
+	users                      map[string]string
 }
 
 func (s surveyed) choose(p Promotion) (chosen, error) {
@@ -145,9 +145,9 @@ func (s surveyed) choose(p Promotion) (chosen, error) {
 		named = append(named, template)
 	}
 	for _, name := range named {
-		ref, ok := s.refs[name]
+		ref, ok := s.made[name]
 		if !ok {
-			return c, fmt.Errorf("template %q: there is no such block in the pool files%s: %w", name, nearest(name, s.refs), fleet.ErrNotFound)
+			return c, fmt.Errorf("template %q: there is no such block in the pool files%s: %w", name, nearest(name, s.made), fleet.ErrNotFound)
 		}
 		if ref.Family != p.Ref.Family {
 			return c, fmt.Errorf("template %q is of the family %s, not %s: %w", name, ref.Family, p.Ref.Family, fleet.ErrInvalid)
@@ -157,16 +157,18 @@ func (s surveyed) choose(p Promotion) (chosen, error) {
 	if len(named) > 0 {
 		return c, nil
 	}
-	for _, name := range sortedKeys(s.refs) {
-		switch ref := s.refs[name]; {
-		case ref.Family != p.Ref.Family:
-		case ref.Version == "":
+	for _, name := range sortedKeys(s.made) {
+		switch t := s.made[name]; {
+		case t.Family != p.Ref.Family:
+		case t.Version != "":
+			c.targets = append(c.targets, name)
+		case t.follow.Allows(p.Ref.Version):
 			c.follows = append(c.follows, name)
 		default:
-			c.targets = append(c.targets, name)
+			c.excludes = append(c.excludes, fmt.Sprintf("%s (%s)", name, t.follow))
 		}
 	}
-	if len(c.targets)+len(c.follows) == 0 {
+	if len(c.targets)+len(c.follows)+len(c.excludes) == 0 {
 		return c, fmt.Errorf("no template block is of the family %s: %w", p.Ref.Family, fleet.ErrNotFound)
 	}
 	return c, nil

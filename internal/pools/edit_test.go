@@ -2,6 +2,7 @@ package pools
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -105,6 +106,11 @@ func TestPromotionOfWhatIsThereChangesNothing(t *testing.T) {
 	got, err := promote(t, follows, Promotion{})
 	if err != nil || len(got.Files) != 0 || len(got.Follows) != 2 {
 		t.Errorf("got %+v and %v, want no change and two blocks that follow the newest", got, err)
+	}
+	bounded := strings.Replace(edited, `version = "2.335.1-1"    #`, `version = ">= 2, < 2.340" #`, 1)
+	got, err = promote(t, bounded, Promotion{})
+	if err != nil || len(got.Files) != 0 || len(got.Follows) != 1 || !slices.Equal(got.Excludes, []string{"pinned (>= 2, < 2.340)"}) {
+		t.Errorf("got %+v and %v, want no change and one block whose constraint leaves the version out", got, err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	pve "github.com/luthermonson/go-proxmox"
@@ -44,6 +45,9 @@ type BuilderConfig struct {
 type Builder struct {
 	c    *Client
 	conf BuilderConfig
+
+	mu      sync.Mutex
+	adopted map[Task]bool // found by VMID and user, as the answer that names them was lost
 }
 
 // Format implements fmt.Formatter: fmt prints what unexported fields hold,
@@ -98,7 +102,7 @@ func NewBuilder(conf BuilderConfig) (*Builder, error) {
 	}
 	c.guests.init()
 	c.api = pve.NewClient(base, append(opts, pve.WithHTTPClient(client))...)
-	return &Builder{c: c, conf: conf}, nil
+	return &Builder{c: c, conf: conf, adopted: map[Task]bool{}}, nil
 }
 
 // CheckURL says what is wrong with the URL.
@@ -205,9 +209,29 @@ func (b *Builder) Log(ctx context.Context, t Task) ([]string, error) {
 	return b.c.taskLog(ctx, upid(t))
 }
 
+// adopt notes a task that was found instead of named.
+func (b *Builder) adopt(t upid) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.adopted[Task(t)] = true
+}
+
+// Adopted reports whether a task that makes something was found by its VMID and
+// user, as the answer that names it was lost: it may be that of another build
+// with the same token.
+func (b *Builder) Adopted(t Task) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.adopted[t]
+}
+
 // Abort stops a task, which cleans up after itself, and waits for its end. A
-// task that has ended already is left as it ended.
+// task that has ended already is left as it ended. An adopted one is waited for
+// and not stopped.
 func (b *Builder) Abort(ctx context.Context, t Task) error {
+	if b.Adopted(t) {
+		return b.Wait(ctx, t)
+	}
 	path := "/nodes/" + url.PathEscape(upid(t).node()) + "/tasks/" + string(t)
 	stop := unwrap(http.MethodDelete, path, b.c.api.Delete(ctx, path, nil))
 	err := b.Wait(ctx, t)

@@ -70,6 +70,7 @@ type Built struct {
 	Template bool
 	Lock     string
 	Storage  string
+	Size     int // of the root file system, in MiB; 0: not known
 	Tags     []string
 	Info     TemplateInfo
 }
@@ -97,7 +98,7 @@ func (b *Builder) Built(ctx context.Context, node string) ([]Built, error) {
 			continue // not of a build
 		}
 		out = append(out, Built{Node: node, VMID: g.id(), Name: string(g.Name), Template: bool(g.Template), Lock: string(g.Lock),
-			Storage: s.storage(), Tags: splitTags(string(g.Tags)), Info: info})
+			Storage: s.storage(), Size: s.disk(), Tags: splitTags(string(g.Tags)), Info: info})
 	}
 	return out, nil
 }

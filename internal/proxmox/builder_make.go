@@ -68,6 +68,7 @@ func (b *Builder) find(ctx context.Context, node, kind string, on, made fleet.VM
 			continue
 		}
 		if ok {
+			b.adopt(task)
 			return task, nil
 		}
 		taken, err := b.c.Taken(ctx, made)

@@ -1,6 +1,7 @@
 package lxc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -185,11 +186,20 @@ func (b *build) cloneOptions(m *made, name, state string) proxmox.Options {
 	return o
 }
 
-// await notes the task that makes something, and waits for it.
+// await notes the task that makes something, and waits for it. Where the answer
+// to its request was lost, what it made may be another build's, which was given
+// the VMID with the same token: fleet.ErrExists.
 func (b *build) await(ctx context.Context, m *made, task proxmox.Task) error {
 	m.task, m.ended = task, false
 	err := b.api.Wait(ctx, task)
 	m.ended = err == nil
+	if err != nil || !b.api.Adopted(task) {
+		return err
+	}
+	s, err := b.api.Settings(ctx, cmp.Or(m.moving, m.node), m.vmid)
+	if err == nil && !b.mine(s["description"]) {
+		err = fmt.Errorf("container %d is another build's: %w", m.vmid, fleet.ErrExists)
+	}
 	return err
 }
 

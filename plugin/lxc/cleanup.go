@@ -26,11 +26,22 @@ func (b *build) cleanup() {
 		b.ui.Say(fmt.Sprintf("Removing container %d on node %s...", m.vmid, m.node))
 		if err := b.discard(ctx, m); err != nil {
 			b.ui.Error(fmt.Sprintf("Container %d on node %s is left: %v.\n"+
-				"hint: when Proxmox answers again, run as root on node %s: pct unlock %d; pct destroy %d --force --purge\n"+
+				"hint: when Proxmox answers again, run as root on node %s: %s\n"+
 				"The next build of this template on the node removes it too, and so does \"dayfly sweep\".",
-				m.vmid, m.node, err, m.node, m.vmid, m.vmid))
+				m.vmid, m.node, err, m.node, b.byHand(m)))
 		}
 	}
+}
+
+// byHand is the command that removes something. Where the answer of the call
+// that makes it was lost, and nobody has seen that it is this build's, it looks
+// first.
+func (b *build) byHand(m *made) string {
+	command := fmt.Sprintf("pct unlock %d; pct destroy %d --force --purge", m.vmid, m.vmid)
+	if m.unknown || !m.ended && b.api.Adopted(m.task) {
+		command = fmt.Sprintf("pct config %d | grep -q %s && { %s; }", m.vmid, b.info.Build, command)
+	}
+	return command
 }
 
 // discard removes one thing and forgets it. Whatever can pass is tried again

@@ -155,8 +155,10 @@ type SourceTemplate struct {
 
 // Rootfs is where and how large the root file system is.
 type Rootfs struct {
-	// Storage of the container. Required with `ostemplate`; a linked clone of
-	// `source_template` is on the same storage.
+	// Storage of the container. Required with `ostemplate`. With
+	// `source_template` the storage of that is the default, and another one
+	// takes a full clone (`full_clone`, or a storage that makes no linked
+	// ones).
 	Storage string `mapstructure:"storage"`
 	// Size, `16G` (default `8G`, or that of `source_template`, which can only
 	// grow).

@@ -38,6 +38,7 @@ func (p *preflight) replicaStorage(node string, from proxmox.Storage, list []pro
 	want := cmp.Or(p.conf.ReplicaStorage, from.Name)
 	at := preflight{build: p.build, storages: list}
 	s, ok := at.find(want)
+	need, what := p.size()
 	switch {
 	case !ok:
 		p.say("nodes: node %s has no storage %s that %s may see; hint: it has %s: give one of them as replica_storage", node, want, p.api.User(), at.names())
@@ -49,8 +50,8 @@ func (p *preflight) replicaStorage(node string, from proxmox.Storage, list []pro
 		p.say("nodes: storage %s on node %s is of type lvm, which makes no templates of containers", want, node)
 	case (s.Type == "zfspool") != (from.Type == "zfspool"):
 		p.say("nodes: Proxmox moves no container from %s (%s) to %s (%s): ZFS goes to ZFS alone; hint: give another replica_storage", from.Name, from.Type, want, s.Type)
-	case s.Free < bytesOf(p.conf.Rootfs.Size):
-		p.say("nodes: storage %s on node %s is full: %d MiB are free, rootfs.size is %s", want, node, s.Free>>20, p.conf.Rootfs.Size)
+	case s.Free < need:
+		p.say("nodes: storage %s on node %s is full: %d MiB are free, %s", want, node, s.Free>>20, what)
 	}
 	p.targets[node] = s
 }

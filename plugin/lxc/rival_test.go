@@ -87,34 +87,94 @@ func TestBuildThatBeganBeforeGoesFirst(t *testing.T) {
 	}
 }
 
-// A request whose answer is lost had no effect, but another build with the same
-// token got the VMID meanwhile: its task looks like the build's own.
-func TestAnotherBuildsContainerIsNotAdopted(t *testing.T) {
-	w := newWorld(t, pve.Config{})
-	rival, err := proxmox.NewBuilder(proxmox.BuilderConfig{URL: w.server.URL, User: w.conf["username"].(string), Token: fleet.NewSecret(w.conf["token"].(string))})
+// rival is another build with the same token: what it makes, a request of the
+// build that matches loses its answer over, and has no effect.
+func (w *world) rival(pattern string, begin func(*proxmox.Builder, string) (proxmox.Task, error)) (end func() error) {
+	w.Helper()
+	b, err := proxmox.NewBuilder(proxmox.BuilderConfig{URL: w.server.URL, User: w.conf["username"].(string), Token: fleet.NewSecret(w.conf["token"].(string))})
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
-	defer rival.Close()
+	w.Cleanup(b.Close)
 	theirs := proxmox.TemplateInfo{Schema: 1, Family: "theirs", Version: "1", State: "building", Build: "another", By: thisProcess()}
 	var n atomic.Int32
+	var task proxmox.Task
 	w.fault = func(r *http.Request) stage.Fault {
-		if !creates(r) || n.Add(1) != 1 {
+		if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, pattern) || n.Add(1) != 1 {
 			return stage.Fault{}
 		}
-		task, err := rival.Create(t.Context(), "pve", 100, proxmox.Options{"ostemplate": pve.LabBase, "rootfs": pve.LabStorage + ":4", "unprivileged": 1,
-			"pool": pve.LabTemplates, "description": theirs.Describe()})
-		if err == nil {
-			err = rival.Wait(t.Context(), task)
-		}
-		if err != nil {
-			t.Errorf("the other build: %v", err)
+		if task, err = begin(b, theirs.Describe()); err != nil {
+			w.Errorf("the other build: %v", err)
 		}
 		return stage.Fault{Code: 596, Reason: "Broken pipe"}
 	}
-	a := w.mustBuild()
-	if a.VMID == 100 || w.manifest(100).Build != "another" {
-		t.Errorf("the template is %d, container 100 is %+v; want it left to the other build", a.VMID, w.manifest(100))
+	return func() error { return b.Wait(w.Context(), task) }
+}
+
+// theirs are rivals that get a VMID which the build has asked for, by the last
+// part of the request: the template's, or that of the smoke test's clone.
+func theirs(w *world) map[string]func(*proxmox.Builder, string) (proxmox.Task, error) {
+	return map[string]func(*proxmox.Builder, string) (proxmox.Task, error){
+		"/lxc": func(b *proxmox.Builder, description string) (proxmox.Task, error) {
+			return b.Create(w.Context(), "pve", 100, proxmox.Options{"ostemplate": pve.LabBase, "rootfs": pve.LabStorage + ":4", "unprivileged": 1,
+				"pool": pve.LabTemplates, "description": description})
+		},
+		"/clone": func(b *proxmox.Builder, description string) (proxmox.Task, error) {
+			return b.Copy(w.Context(), "pve", 100, 101, proxmox.Options{"pool": pve.LabTemplates, "description": description})
+		},
 	}
-	w.left(2)
+}
+
+// A request whose answer is lost had no effect, but another build with the same
+// token got the VMID meanwhile: its task looks like the build's own.
+func TestAnotherBuildsContainerIsNotAdopted(t *testing.T) {
+	for request := range theirs(nil) {
+		t.Run(request, func(t *testing.T) {
+			w := newWorld(t, pve.Config{})
+			end := w.rival(request, theirs(w)[request])
+			a := w.mustBuild()
+			id := map[string]int{"/lxc": 100, "/clone": 101}[request]
+			if err := end(); err != nil || int(a.VMID) == id || w.manifest(id).Build != "another" {
+				t.Errorf("the template is %d, container %d is %+v (%v); want it left to the other build", a.VMID, id, w.manifest(id), err)
+			}
+			w.left(2)
+		})
+	}
+}
+
+// A build that is cancelled while it waits for such a task does not stop it.
+func TestAnotherBuildsTaskIsNotStopped(t *testing.T) {
+	for request, kind := range map[string]string{"/lxc": ":vzcreate:", "/clone": ":vzclone:"} {
+		t.Run(request, func(t *testing.T) {
+			const takes = 300 * time.Millisecond
+			w := newWorld(t, pve.Config{Timing: pve.Timing{Create: takes, Clone: takes}})
+			w.set("cleanup_timeout", "1s") // the other's clone keeps the template
+			end := w.rival(request, theirs(w)[request])
+			loses := w.fault
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var begun atomic.Bool
+			w.fault = func(r *http.Request) stage.Fault {
+				f := loses(r)
+				if f.Code != 0 {
+					begun.Store(true)
+				} else if begun.Load() && strings.Contains(r.URL.Path, kind) && strings.HasSuffix(r.URL.Path, "/status") {
+					cancel()
+				}
+				return f
+			}
+			if _, err := w.build(ctx); err == nil || ctx.Err() == nil {
+				t.Errorf("the build ended with %v (%v), want it cancelled while it waits", err, ctx.Err())
+			}
+			id := map[string]int{"/lxc": 100, "/clone": 101}[request]
+			if err := end(); err != nil || w.manifest(id).Build != "another" {
+				t.Errorf("the other build's task ended with %v, container %d is %+v", err, id, w.manifest(id))
+			}
+			for _, line := range w.lines {
+				if strings.HasPrefix(line, "DELETE ") && strings.Contains(line, kind) {
+					t.Errorf("the build sent %s", line)
+				}
+			}
+		})
+	}
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 
-	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/proxmox"
 )
 
@@ -86,22 +85,8 @@ func (b *build) create(ctx context.Context, m *made) error {
 	if err := b.await(ctx, m, task); err != nil {
 		return fmt.Errorf("make container %d: %w", m.vmid, err)
 	}
-	if err := b.own(ctx, m); err != nil {
-		return err
-	}
 	b.learnKeys(ctx, task)
 	return nil
-}
-
-// own makes sure that what was made is this build's. Where the answer to the
-// request was lost, its task is known by VMID and user alone, and another build
-// with the same token may have been given the VMID: fleet.ErrExists.
-func (b *build) own(ctx context.Context, m *made) error {
-	s, err := b.api.Settings(ctx, m.node, m.vmid)
-	if err == nil && !b.mine(s["description"]) {
-		err = fmt.Errorf("container %d is another build's: %w", m.vmid, fleet.ErrExists)
-	}
-	return err
 }
 
 // printed is how Proxmox says which host keys it has made for a container

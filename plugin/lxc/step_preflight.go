@@ -163,9 +163,19 @@ func (p *preflight) sources(built []proxmox.Built) {
 		return
 	}
 	p.source, p.storage = *best, best.Storage
-	// A full copy goes where it is told to (pve-container, API2/LXC.pm, clone_vm).
-	if from, seen := p.find(best.Storage); p.conf.Rootfs.Storage != "" && (p.conf.FullClone.True() || seen && !from.Linked()) {
-		p.storage = p.conf.Rootfs.Storage
+	if need := p.conf.Rootfs.Size; need != "" && bytesOf(need) < int64(best.Size)<<20 {
+		p.say("rootfs.size: %s is less than the %d MiB of template %s, and a root file system only grows; hint: leave it out", need, best.Size, best.Info.Ref())
+	}
+	// A full copy goes where it is told to, a linked one is where its template is
+	// (pve-container, API2/LXC.pm, clone_vm).
+	from, seen := p.find(best.Storage)
+	full := p.conf.FullClone.True() || seen && !from.Linked()
+	switch to := p.conf.Rootfs.Storage; {
+	case to == "" || to == best.Storage:
+	case full:
+		p.storage = to
+	default:
+		p.say("rootfs.storage: a linked clone of template %s stays on its storage, %s; hint: leave rootfs.storage out, or set full_clone", best.Info.Ref(), best.Storage)
 	}
 }
 
@@ -245,16 +255,25 @@ func (p *preflight) rootfs() {
 	case s.Type == "lvm" && !p.conf.SkipConvertToTemplate:
 		p.say("rootfs.storage: storage %s is of type lvm, which makes no templates of containers; hint: use zfspool, lvmthin, btrfs, rbd or dir", s.Name)
 	}
-	copies := p.conf.OSTemplate != "" || p.storage != p.source.Storage || p.conf.FullClone.True()
-	if need := bytesOf(p.conf.Rootfs.Size); copies && s.Active && s.Free < need {
-		p.say("rootfs.storage: storage %s is full: %d MiB are free, rootfs.size is %s; hint: remove old templates, or choose a smaller size",
-			s.Name, s.Free>>20, p.conf.Rootfs.Size)
+	copies := p.conf.OSTemplate != "" || p.storage != p.source.Storage || p.conf.FullClone.True() || !s.Linked()
+	if need, what := p.size(); copies && s.Active && s.Free < need {
+		p.say("rootfs.storage: storage %s is full: %d MiB are free, %s; hint: remove old templates, or choose a smaller size or another storage",
+			s.Name, s.Free>>20, what)
 	}
 	p.info.StorageType = s.Type
 	p.linked = s.Linked()
 	if !p.linked {
 		p.ui.Say(fmt.Sprintf("Storage %s (%s) makes no linked clones: every runner will be a full copy, which takes minutes.", s.Name, s.Type))
 	}
+}
+
+// size is that of the root file system, in bytes, and where it comes from: a
+// template to start from has one, which can only grow.
+func (p *preflight) size() (need int64, what string) {
+	if p.conf.Rootfs.Size != "" {
+		return bytesOf(p.conf.Rootfs.Size), "rootfs.size is " + p.conf.Rootfs.Size
+	}
+	return int64(p.source.Size) << 20, fmt.Sprintf("the root file system of template %s has %d MiB", p.source.Info.Ref(), p.source.Size)
 }
 
 func bytesOf(size string) int64 {

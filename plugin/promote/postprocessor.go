@@ -205,11 +205,12 @@ func (p *PostProcessor) promote(ctx context.Context, ui packersdk.Ui, ref fleet.
 	if err != nil {
 		return err
 	}
+	for _, line := range told(ref, last, id, made) {
+		ui.Say(line)
+	}
 	if !made {
-		ui.Say(unchanged(ref, last, id))
 		return nil
 	}
-	ui.Say(fmt.Sprintf("commit %.12s sets template %s, for pools: %s", id, strings.Join(last.Templates, ", "), orNone(last.Pools)))
 	if branch == "" {
 		return nil
 	}
@@ -221,11 +222,26 @@ func (p *PostProcessor) promote(ctx context.Context, ui packersdk.Ui, ref fleet.
 	return nil
 }
 
-func unchanged(ref fleet.Ref, e pools.Edited, tip string) string {
-	if len(e.Follows) > 0 {
-		return fmt.Sprintf("nothing to change at commit %.12s: template %s follows the newest version", tip, strings.Join(e.Follows, ", "))
+// told says what became of the pool files, and of the template blocks that no
+// commit moves.
+func told(ref fleet.Ref, e pools.Edited, id string, made bool) []string {
+	var lines []string
+	switch {
+	case made:
+		lines = append(lines, fmt.Sprintf("commit %.12s sets template %s, for pools: %s", id, strings.Join(e.Templates, ", "), orNone(e.Pools)))
+	case len(e.Follows)+len(e.Excludes) == 0:
+		lines = append(lines, fmt.Sprintf("nothing to change at commit %.12s: pools are on %s", id, ref))
+	default:
+		lines = append(lines, fmt.Sprintf("nothing to change at commit %.12s", id))
 	}
-	return fmt.Sprintf("nothing to change at commit %.12s: pools are on %s", tip, ref)
+	if len(e.Follows) > 0 {
+		lines = append(lines, fmt.Sprintf("template %s follows the newest version, and takes %s by itself if that is it", strings.Join(e.Follows, ", "), ref.Version))
+	}
+	if len(e.Excludes) > 0 {
+		lines = append(lines, fmt.Sprintf("template %s leaves %s out, and does not take it: to have it used, change the constraint, or name the template in templates",
+			strings.Join(e.Excludes, ", "), ref.Version))
+	}
+	return lines
 }
 
 func orNone(names []string) string {

@@ -58,7 +58,9 @@ type repository struct {
 	dir string
 }
 
-func newRepository(t *testing.T) repository {
+func newRepository(t *testing.T) repository { return repositoryOf(t, poolFile) }
+
+func repositoryOf(t *testing.T, poolFile string) repository {
 	t.Helper()
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("needs git")
@@ -244,6 +246,26 @@ func TestPullRequestIsOpenedAndThenMoved(t *testing.T) {
 	conf["github_token"] = "wrong"
 	if _, err := promote(t, built, conf); err == nil || !strings.Contains(err.Error(), "the token needs pull_requests=write") {
 		t.Errorf("wrong token: got %v", err)
+	}
+}
+
+// What follows the newest version takes one by itself, unless its constraint
+// leaves it out.
+func TestTruthIsToldOfWhatFollows(t *testing.T) {
+	for version, want := range map[string]string{
+		``:                       "template t follows the newest version, and takes 1-2 by itself if that is it",
+		`version = ">= 1, < 2"`:  "template t follows the newest version, and takes 1-2 by itself if that is it",
+		`version = ">= 2, != 3"`: "template t (>= 2, != 3) leaves 1-2 out, and does not take it",
+	} {
+		r := repositoryOf(t, strings.Replace(poolFile, `version = "1-1" # by commit`, version, 1))
+		before := r.git("rev-parse", "main")
+		said, err := promote(t, built, map[string]any{"repository": r.dir, "path": "pools"})
+		if err != nil || !strings.Contains(said, "nothing to change at commit "+before[:12]) || !strings.Contains(said, want) || strings.Count(said, "template t") != 1 {
+			t.Errorf("%s: got %v and %q, want %q", version, err, said, want)
+		}
+		if after := r.git("rev-parse", "main"); after != before {
+			t.Errorf("%s: commit %s was made", version, after)
+		}
 	}
 }
 
