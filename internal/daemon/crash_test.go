@@ -78,6 +78,35 @@ func crashAt(t *testing.T, n int64, does fate) (struck bool) {
 	return struck
 }
 
+// TestWhatWasKnownBeforeAKillIsServedWithinSeconds kills the daemon when it is
+// about to register the runners of two jobs that it was told of; nobody tells
+// it again.
+func TestWhatWasKnownBeforeAKillIsServedWithinSeconds(t *testing.T) {
+	story(t, usual, spares(4, 2), func(p *play) {
+		p.until(3*time.Minute, "two spares are there", func() bool { return p.status().Pools[0].Phases["spare"] == 2 })
+		p.govern(once(calls("POST", "/generate-jitconfig"), kill))
+		ids := []hub.JobID{p.job("acme/app", 10*time.Second), p.job("acme/lib", 10*time.Second)}
+		p.until(time.Minute, "the daemon dies", func() bool { return p.now.dead.Load() })
+		p.crash()
+		p.govern(func(r *http.Request) fate {
+			if strings.Contains(r.URL.Path, "/actions/runs") {
+				return refuse // no poll finds them
+			}
+			return arrive
+		})
+		p.start()
+		for _, id := range ids {
+			if took := p.began(id, time.Minute); took > 5*time.Second {
+				p.t.Errorf("job %d began %s after the start, want 5 s at most", id, took)
+			}
+		}
+		p.govern(nil)
+		p.setPools(off(spares(4, 2)))
+		p.served(10 * time.Minute)
+		p.succeeded(ids...)
+	})
+}
+
 // TestJournalLostKillsNothingAndLeaksNothing deletes the journal while runners
 // live: what exists proves itself ours.
 func TestJournalLostKillsNothingAndLeaksNothing(t *testing.T) {

@@ -56,7 +56,7 @@ func (d *Daemon) prepare(a *fleet.Action, now time.Time) (*runner, fleet.Pool, e
 	}
 	id, ok := s.pickVMID(d.cfg.First, d.cfg.Last, now, d.cfg.Every.CoolDown)
 	if !ok {
-		return nil, pool, fmt.Errorf("clone for pool %s: every VMID from %d to %d is in use or cooling down: widen the range", a.Pool, d.cfg.First, d.cfg.Last)
+		return nil, pool, fmt.Errorf("clone for pool %s: every VMID from %d to %d is in use or cooling down: give proxmox.vmids a wider range, or one that nothing else uses", a.Pool, d.cfg.First, d.cfg.Last)
 	}
 	var random [4]byte
 	if _, err := io.ReadFull(cmpReader(d.cfg.Random), random[:]); err != nil {

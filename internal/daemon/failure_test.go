@@ -116,8 +116,8 @@ func TestRangeThatOthersUseIsToldAndNotHammered(t *testing.T) {
 		if clones != 2 {
 			p.t.Errorf("%d clones were asked for, want one for each number", clones)
 		}
-		if _, ok := p.troubled("every VMID from 20000 to 20001"); !ok {
-			p.t.Errorf("nobody is told: %+v", p.status().Troubles)
+		if tr, ok := p.troubled("every VMID from 20000 to 20001"); !ok || !strings.Contains(tr.What, "proxmox.vmids") {
+			p.t.Errorf("nobody is told, with the key to change: %+v", p.status().Troubles)
 		}
 		p.w.Proxmox.Remove(firstVMID)
 		p.served(15 * time.Minute)

@@ -66,7 +66,7 @@ func (d *Daemon) lookAtPools(ctx context.Context) error {
 		d.report(ctx, "pools source", nil)
 		return nil // what is wrong with the revision, if anything, still is
 	case err != nil:
-		d.report(ctx, "pools source", err)
+		d.sourceAway(ctx, err)
 		return err
 	}
 	d.report(ctx, "pools source", nil)
@@ -80,15 +80,36 @@ func (d *Daemon) lookAtPools(ctx context.Context) error {
 	return nil
 }
 
+// sourceAway makes it known that the pools' source cannot be read: what it is
+// and what it is read with is in the daemon's configuration, not with Proxmox
+// or GitHub.
+func (d *Daemon) sourceAway(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	hint := "check that this host reaches what the block pools of the daemon's configuration names"
+	switch {
+	case errors.Is(err, fleet.ErrDenied):
+		hint = "look at what the block pools of the daemon's configuration logs in with, and what that may read"
+	case errors.Is(err, fleet.ErrNotFound):
+		hint = "look at what the block pools of the daemon's configuration names"
+	}
+	d.inbox.post(func(s *state) { d.trouble("pools source", err.Error(), hint+"; until then "+s.stays()) })
+}
+
+// stays says what is in force while no newer revision can be.
+func (s *state) stays() string {
+	if s.inForce.Revision == "" {
+		return "there are no pools"
+	}
+	return "revision " + s.inForce.Revision + " stays in force"
+}
+
 // refuse leaves the pools in force as they are.
 func (d *Daemon) refuse(s *state, invalid *pools.Invalid) {
 	s.read, s.refused = invalid.Revision, invalid.Error()
 	d.tellRefused(invalid)
-	stays := "there are no pools"
-	if s.inForce.Revision != "" {
-		stays = "revision " + s.inForce.Revision + " stays in force"
-	}
-	d.trouble("pools", invalid.Error(), `push a revision that is right ("dayfly validate" checks pool files); until then `+stays)
+	d.trouble("pools", invalid.Error(), `push a revision that is right ("dayfly validate" checks pool files); until then `+s.stays())
 }
 
 // adopt puts a new revision of the pools in force.

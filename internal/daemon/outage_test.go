@@ -1,6 +1,8 @@
 package daemon_test
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -8,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/pools"
 	"github.com/dayfly-ci/dayfly/internal/sim"
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
@@ -170,8 +174,9 @@ func TestLastGoodPoolsServeWhileTheirSourceIsAway(t *testing.T) {
 		}
 		p.start()
 		time.Sleep(10 * time.Second)
-		if tr, ok := p.troubled("pools"); !ok {
-			p.t.Errorf("nobody is told that the pools' source is away: %+v", tr)
+		stays := "; until then revision " + p.status().Revision + " stays in force"
+		if tr, ok := p.troubled("no such file or directory"); !ok || tr.Hint != "look at what the block pools of the daemon's configuration names"+stays {
+			p.t.Errorf("nobody is told that the pools' source is away, what to do and what is in force: %+v", p.status().Troubles)
 		}
 		id := p.job("acme/app", 10*time.Second)
 		p.served(2 * time.Minute)
@@ -183,6 +188,30 @@ func TestLastGoodPoolsServeWhileTheirSourceIsAway(t *testing.T) {
 		if tr, ok := p.troubled("pools"); ok {
 			p.t.Errorf("the source is back, unchanged, and still told to be away: %+v", tr)
 		}
+	})
+}
+
+// refusing is a source of pools that takes nobody.
+type refusing struct{ pools.Source }
+
+func (refusing) Load(context.Context, pools.Known) (pools.Set, error) {
+	return pools.Set{}, fmt.Errorf("read pools: the server refuses the SSH key: %w", fleet.ErrDenied)
+}
+
+// TestSourceThatRefusesUsIsToldByItself: what to do about it is in the daemon's
+// configuration, and no check of Proxmox or GitHub tells more.
+func TestSourceThatRefusesUsIsToldByItself(t *testing.T) {
+	story(t, usual, one(2), func(p *play) {
+		p.stop()
+		p.loseJournal()
+		p.source = refusing{p.pools()}
+		p.start()
+		time.Sleep(2 * time.Minute)
+		p.only("the server refuses the SSH key",
+			"look at what the block pools of the daemon's configuration logs in with, and what that may read; until then there are no pools")
+		p.stop()
+		p.source = nil
+		p.start()
 	})
 }
 
