@@ -127,6 +127,8 @@ func (s secret) read(d *diagnostics, credentials string) {
 	switch {
 	case errors.As(err, &wrong):
 		d.at(s.body, attribute, wrong.summary, "%s %s", path, wrong.detail)
+	case errors.Is(err, fs.ErrPermission):
+		d.at(s.body, attribute, "Unreadable secret", `%v: the user that the daemon runs as must own it. Run "chown USER %s".`, err, path)
 	case err != nil:
 		d.at(s.body, attribute, "Unreadable secret", "%v.", err)
 	default:

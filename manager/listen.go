@@ -46,13 +46,19 @@ func listen(address, socket string) (public, admin net.Listener, err error) {
 
 func listenPublic(address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, hinted{fmt.Errorf("listen on %s: %w", address, err), "another program listens there: set daemon.listen to another address"}
+	if err == nil {
+		return l, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	err = fmt.Errorf("listen on %s: %w", address, err)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, hinted{err, "another program listens there: set daemon.listen to another address"}
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, hinted{err, "it is no address of this machine: set daemon.listen to one that is, or leave the host out"}
+	case errors.Is(err, syscall.EACCES):
+		return nil, hinted{err, "ports below 1024 are root's: set daemon.listen to a higher one, or have systemd open it (dayfly.socket)"}
 	}
-	return l, nil
+	return nil, err
 }
 
 // listenAdmin opens the admin socket for its owner and group. A socket that a

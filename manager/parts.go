@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -47,11 +48,11 @@ func (c *config) open(ctx context.Context, log *slog.Logger) (p *parts, err erro
 		return p, hinted{err, `stop the other one first ("systemctl stop dayfly"), or give this one its own daemon.state_dir`}
 	}
 	if err != nil {
-		return p, roomFor(dir, err)
+		return p, stateHint(dir, err)
 	}
 	key, err := ownKey(ctx, p.journal, filepath.Join(dir, "instance.key"))
 	if err != nil {
-		return p, roomFor(dir, err)
+		return p, stateHint(dir, err)
 	}
 	if p.daemon, p.source, err = c.assemble(p.journal, key, log); err != nil {
 		return p, err
@@ -60,10 +61,14 @@ func (c *config) open(ctx context.Context, log *slog.Logger) (p *parts, err erro
 	return p, err
 }
 
-// roomFor says where to free space, if that is what err wants.
-func roomFor(dir string, err error) error {
-	if errors.Is(err, journal.ErrFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+// stateHint says what to do about a state folder that cannot be used: it may be
+// full, or root may have run dayfly in it once.
+func stateHint(dir string, err error) error {
+	switch {
+	case errors.Is(err, journal.ErrFull), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return hinted{err, fmt.Sprintf("free space on the disk of %s, the state folder", dir)}
+	case errors.Is(err, fs.ErrPermission):
+		return hinted{err, fmt.Sprintf("the user that dayfly runs as must own the state folder and what is in it: chown -R USER %s", dir)}
 	}
 	return err
 }
