@@ -142,6 +142,8 @@ func TestEveryRequestFollowsGitHubsDescription(t *testing.T) {
 			try(f.c.Deregister(ctx, scope, reg.ID))
 			_, err = f.c.Repositories(ctx, scope)
 			try(err)
+			_, err = f.c.Deprecation(ctx, scope, "2.335.1")
+			try(err)
 			if p := f.c.Check(ctx, []fleet.Scope{scope}); len(p) != 0 {
 				t.Errorf("check %s: got %v, want no problem", scope, p)
 			}
@@ -150,7 +152,9 @@ func TestEveryRequestFollowsGitHubsDescription(t *testing.T) {
 		try(err)
 		_, err = f.c.Jobs(ctx, "acme/app")
 		try(err)
-		_, err = f.c.Job(ctx, "acme/app", fleet.JobID(id))
+		job, err := f.c.Job(ctx, "acme/app", fleet.JobID(id))
+		try(err)
+		_, err = f.c.Run(ctx, "acme/app", job.Run)
 		try(err)
 		_, err = f.c.Deliveries(ctx, f.hub.Deliveries()[0].At)
 		try(err)
@@ -159,7 +163,7 @@ func TestEveryRequestFollowsGitHubsDescription(t *testing.T) {
 			t.Error(err)
 		}
 		f.rec.Check(t)
-		const operations = 18
+		const operations = 21
 		if seen := f.rec.Seen(t); len(seen) != operations {
 			t.Errorf("got %d operations, want %d: %v", len(seen), operations, seen)
 		}

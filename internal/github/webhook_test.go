@@ -33,12 +33,15 @@ func signed(event string, body []byte) http.Header {
 }
 
 // payloads returns example payloads by file name, as published by octokit.
-// DAYFLY_PAYLOADS names another folder of them.
+// DAYFLY_PAYLOADS names another folder of them, from the repository's root.
 func payloads(t testing.TB) map[string][]byte {
 	t.Helper()
-	dir := os.Getenv("DAYFLY_PAYLOADS")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "data", "github", "webhook-examples")
+	dir, named := os.Getenv("DAYFLY_PAYLOADS"), true
+	switch {
+	case dir == "":
+		dir, named = filepath.Join("..", "..", "..", "shared", "data", "github", "webhook-examples"), false
+	case !filepath.IsAbs(dir):
+		dir = filepath.Join("..", "..", dir)
 	}
 	all := map[string][]byte{}
 	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, e fs.DirEntry, err error) error {
@@ -48,6 +51,9 @@ func payloads(t testing.TB) map[string][]byte {
 		all[path], err = os.ReadFile(filepath.Join(dir, path))
 		return err
 	})
+	if named && (err != nil || len(all) == 0) {
+		t.Fatalf("example payloads in %s: none (%v)", dir, err)
+	}
 	if err != nil || len(all) == 0 {
 		t.Skipf("no example payloads in %s (%v); set DAYFLY_PAYLOADS to a folder of EVENT.ACTION.N.json or EVENT/*.json", dir, err)
 	}

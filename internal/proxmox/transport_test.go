@@ -6,12 +6,17 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -164,6 +169,51 @@ func TestTrap5NoPostIsSentTwice(t *testing.T) {
 		if err == nil || posts.Load() != 1 {
 			t.Errorf("status %d: got %d POSTs and error %v, want one POST and an error", status, posts.Load(), err)
 		}
+	}
+}
+
+// TestTraps6And8TheLibraryIsTransportOnly: Container.Feature leaves out the
+// parameter that Proxmox demands, the websockets refuse tokens and panic on our
+// transport, Delete of an IP set sends no options, Upload has no context. Of
+// go-proxmox only the four plain requests are used, which have none of that.
+func TestTraps6And8TheLibraryIsTransportOnly(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := []string{"Get", "Post", "Put", "Delete"}
+	made := []string{"Client", "NewClient", "Option", "WithAPIToken", "WithHTTPClient", "WithLogger", "WithUserAgent"}
+	seen := 0
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			s, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			of, api := s.X.(*ast.SelectorExpr)
+			pkg, isName := s.X.(*ast.Ident)
+			switch {
+			case api && of.Sel.Name == "api":
+				if seen++; !slices.Contains(plain, s.Sel.Name) {
+					t.Errorf("%s calls go-proxmox's %s", name, s.Sel.Name)
+				}
+			case isName && pkg.Name == "pve":
+				if seen++; !slices.Contains(made, s.Sel.Name) {
+					t.Errorf("%s uses go-proxmox's %s", name, s.Sel.Name)
+				}
+			}
+			return true
+		})
+	}
+	if seen < 10 {
+		t.Errorf("got %d uses of go-proxmox, want 10 at least: the test sees too little", seen)
 	}
 }
 

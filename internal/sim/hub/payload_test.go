@@ -3,6 +3,7 @@ package hub
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -53,29 +54,45 @@ func shapeOf(t *testing.T, body []byte) shape {
 	return s
 }
 
-// examples are the example payloads' shapes by event and action.
+// examples are the example payloads' shapes by event and action. Another folder
+// of them can be named by DAYFLY_PAYLOADS, from the repository's root: files as
+// workflow_job.queued.5.json or workflow_job/queued.payload.json.
 func examples(t *testing.T) map[string][]shape {
 	t.Helper()
-	dir := os.Getenv("DAYFLY_PAYLOADS")
-	if dir == "" {
-		dir = filepath.Join(shared, "webhook-examples")
-	}
-	files, _ := filepath.Glob(filepath.Join(dir, "*.json"))
-	if len(files) == 0 {
-		t.Skipf("no example payloads in %s: set DAYFLY_PAYLOADS to a folder of EVENT.ACTION.N.json", dir)
+	dir, named := os.Getenv("DAYFLY_PAYLOADS"), true
+	switch {
+	case dir == "":
+		dir, named = filepath.Join(shared, "webhook-examples"), false
+	case !filepath.IsAbs(dir):
+		dir = filepath.Join("..", "..", "..", dir)
 	}
 	out := map[string][]shape{}
-	for _, f := range files {
-		body, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
+	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || filepath.Ext(path) != ".json" {
+			return err
 		}
-		name := strings.Split(filepath.Base(f), ".")
-		key := name[0]
-		if len(name) == 4 {
-			key += "." + name[1]
+		body, err := os.ReadFile(filepath.Join(dir, path))
+		if err != nil {
+			return err
+		}
+		var about struct{ Action string }
+		if err := json.Unmarshal(body, &about); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		key := path[:strings.IndexAny(path, "./")]
+		if about.Action != "" {
+			key += "." + about.Action
 		}
 		out[key] = append(out[key], shapeOf(t, body))
+		return nil
+	})
+	switch {
+	case named && (err != nil || len(out) == 0):
+		t.Fatalf("example payloads in %s: none (%v)", dir, err)
+	case len(out) == 0:
+		t.Skipf("no example payloads in %s (%v): set DAYFLY_PAYLOADS to a folder of them", dir, err)
+	case err != nil:
+		t.Fatal(err)
 	}
 	return out
 }

@@ -95,6 +95,9 @@ func readRecorded(t *testing.T, name string) []*sequence {
 			out = append(out, &sequence{state: *e})
 			continue
 		}
+		if len(out) == 0 {
+			t.Fatalf("%s: no state before %.200s", name, s.Text())
+		}
 		q := out[len(out)-1]
 		e.at = len(q.steps)
 		q.steps = append(q.steps, e)
@@ -108,19 +111,28 @@ func readRecorded(t *testing.T, name string) []*sequence {
 // TestRecordedExchangesAgree replays what was recorded from a real Proxmox VE
 // API: from the state that a sequence names, every request at its time, and
 // compares the answers, the results of the tasks and their logs. Another
-// folder of recordings can be named by DAYFLY_RECORDED; the floors do not hold
-// for it.
+// folder of recordings can be named by DAYFLY_RECORDED, from the repository's
+// root; the floors do not hold for it.
 func TestRecordedExchangesAgree(t *testing.T) {
 	dir, foreign := os.Getenv("DAYFLY_RECORDED"), true
-	if dir == "" {
+	sizes := map[string][2]int64{}
+	switch {
+	case dir == "":
 		dir, foreign = shared(t, "recorded"), false
+	case !filepath.IsAbs(dir):
+		dir = filepath.Join("..", "..", "..", dir)
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("recordings in %s: none (%v)", dir, err)
 	}
 	sort.Strings(files)
-	sizes := map[string][2]int64{}
+	if foreign { // a part of what was recorded need not tell the sizes
+		usual, _ := filepath.Glob(filepath.Join("..", "..", "..", "..", "shared", "data", "pve", "recorded", "*.jsonl"))
+		for _, f := range usual {
+			learnSizes(sizes, readRecorded(t, f))
+		}
+	}
 	all := map[string][]*sequence{}
 	for _, f := range files {
 		all[f] = readRecorded(t, f)
@@ -154,16 +166,22 @@ func TestRecordedExchangesAgree(t *testing.T) {
 func learnSizes(sizes map[string][2]int64, qs []*sequence) {
 	for _, q := range qs {
 		for _, e := range q.steps {
-			if e.Status == nil || *e.Status != 200 || !strings.HasSuffix(e.Path, "/storage") || !strings.Contains(e.Path, "/nodes/") {
+			total, used := "total", "used"
+			switch {
+			case e.Status == nil || *e.Status != 200:
+				continue
+			case strings.HasPrefix(e.Path, "/api2/json/cluster/resources"):
+				total, used = "maxdisk", "disk"
+			case !strings.HasSuffix(e.Path, "/storage") || !strings.Contains(e.Path, "/nodes/"):
 				continue
 			}
 			m, _ := e.Body.(map[string]any)
 			rows, _ := m["data"].([]any)
 			for _, r := range rows {
 				row, _ := r.(map[string]any)
-				total, ok := row["total"].(float64)
-				if used, _ := row["used"].(float64); ok {
-					sizes[fmt.Sprint(row["storage"])] = [2]int64{int64(total), int64(used)}
+				if size, ok := row[total].(float64); ok && row["storage"] != nil {
+					taken, _ := row[used].(float64)
+					sizes[fmt.Sprint(row["storage"])] = [2]int64{int64(size), int64(taken)}
 				}
 			}
 		}
