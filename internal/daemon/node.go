@@ -61,7 +61,7 @@ func (d *Daemon) nodesSeen(s *state, list []fleet.Node) {
 	}
 	for _, r := range s.runners {
 		if r.Node != "" && s.nodes[r.Node] == nil {
-			s.nodes[r.Node] = newNode() // remembered from before
+			s.joins(r.Node) // remembered from before
 		}
 	}
 	for name, n := range s.nodes {
@@ -71,15 +71,10 @@ func (d *Daemon) nodesSeen(s *state, list []fleet.Node) {
 	}
 }
 
-func newNode() *node {
-	return &node{released: map[fleet.VMID]time.Time{}, locked: map[fleet.VMID]time.Time{}}
-}
-
 func (d *Daemon) nodeSeen(s *state, n fleet.Node) {
 	have := s.nodes[n.Name]
 	if have == nil {
-		have = newNode()
-		s.nodes[n.Name] = have
+		have = s.joins(n.Name)
 	}
 	have.missing = 0
 	have.total, have.used = n.Total, n.Used
@@ -124,6 +119,9 @@ func (d *Daemon) nodeMissing(s *state, name string, n *node) {
 	}
 	delete(s.nodes, name)
 	d.bury(s, name)
+	if n.trips >= tripsMost {
+		d.keepBroken()
+	}
 	d.looks.containers.drop(name)
 	d.looks.stores.drop(name)
 	d.fine("node " + name)

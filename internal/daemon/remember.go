@@ -33,7 +33,7 @@ func (d *Daemon) remember(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read VMIDs from the journal: %w", err)
 	}
-	if err := errors.Join(d.rememberRollouts(ctx), d.rememberTemplates(ctx), d.rememberLosses(ctx)); err != nil {
+	if err := errors.Join(d.rememberRollouts(ctx), d.rememberTemplates(ctx), d.rememberLosses(ctx), d.rememberBroken(ctx)); err != nil {
 		return err
 	}
 	return d.resume(ctx)

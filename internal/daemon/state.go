@@ -25,6 +25,7 @@ type state struct {
 	ordered   []*runner          // the same, sorted; nil: to be made anew
 	laid      []fleet.Runner     // what observed laid out last
 	nodes     map[string]*node
+	broken    map[string]broken // nodes that were left alone before the start and are not listed yet
 	evidence  map[fleet.Scope]fleet.Evidence
 	cooling   map[fleet.VMID]time.Time // when a VMID was last in use
 	cursor    fleet.VMID               // the VMID taken last
@@ -60,7 +61,7 @@ func newState() state {
 	return state{
 		desired: fleet.Desired{Unread: true},
 		asked:   map[run]asked{}, told: map[string]error{},
-		runners: map[string]*runner{}, nodes: map[string]*node{},
+		runners: map[string]*runner{}, nodes: map[string]*node{}, broken: map[string]broken{},
 		evidence: map[fleet.Scope]fleet.Evidence{}, cooling: map[fleet.VMID]time.Time{},
 		holds: map[subject]hold{}, troubles: map[string]trouble{}, versions: map[string]runnerVersion{}, born: map[string]birth{},
 	}

@@ -85,7 +85,7 @@ func TestVMIDsGoRoundAndCoolDown(t *testing.T) {
 	d := still(t)
 	s := &d.state
 	now := time.Now()
-	s.nodes["a"] = newNode()
+	s.joins("a")
 	s.nodes["a"].foreign = []proxmox.Foreign{{VMID: 101}}
 	var got []fleet.VMID
 	for {
