@@ -20,7 +20,7 @@ var smokeNet = netip.MustParsePrefix("127.83.77.0/24")
 
 // smokeChecks are the bits of N.
 var smokeChecks = []string{
-	"Docker does not run a container", "Docker's storage driver is not the template's", "/dev/net/tun cannot be opened",
+	"Docker does not run a container", "Docker's storage driver is not the template's", "/dev/net/tun is missing or cannot be opened",
 	"GitHub cannot be reached", "its clock is off", "the runner is not the template's, or does not run",
 	"the checks themselves failed",
 }

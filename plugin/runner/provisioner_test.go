@@ -51,18 +51,19 @@ func becomes(t *testing.T, g *root.Root, conf map[string]any, sum string) {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	for command, want := range map[string]string{
-		"cat /opt/actions-runner/.dayfly-tarball":                                               version + " " + sum,
-		"stat -c %U /opt/actions-runner /opt/actions-runner/bin/Runner.Listener":                "runner\nrunner",
-		"id -u runner; id -nG runner":                                                           "1001\nrunner docker",
-		"passwd -S root | cut -d' ' -f2; passwd -S runner | cut -d' ' -f2":                      "L\nL",
-		"cat /etc/sudoers.d/dayfly-runner; stat -c %a /etc/sudoers.d/dayfly-runner":             "runner ALL=(ALL) NOPASSWD:ALL\n440",
-		`jq -c . /etc/docker/daemon.json`:                                                       `{"storage-driver":"overlay2","log-driver":"json-file","log-opts":{"max-size":"10m","max-file":"3"},"registry-mirrors":["https://mirror.example.org"]}`,
-		"jq -c '[.contract,.docker,.storage_driver,.runner,.runner_sha256]' " + factsPath:       `["` + fmt.Sprint(proxmox.GuestContract) + `","28.5.1","overlay2","` + version + `","` + sum + `"]`,
-		"jq -r '.[0].group, (.[0].detail | split(\"\\n\")[0])' /opt/actions-runner/.setup_info": "dayfly template\nTemplate: ubuntu-24.04@2.340.0-1",
-		"grep -c HOOK /opt/actions-runner/.env":                                                 "2",
-		"grep '^ExecStart=' /etc/systemd/system/dayfly-runner.service":                          "ExecStart=/usr/lib/dayfly/begin runner 86400 /opt/actions-runner/bin/Runner.Listener run",
-		"readlink /etc/systemd/system/ldconfig.service":                                         "/dev/null",
-		"ls -A /var/tmp /tmp | grep dayfly; true":                                               "",
+		"cat /opt/actions-runner/.dayfly-tarball":                                                     version + " " + sum,
+		"stat -c %U /opt/actions-runner /opt/actions-runner/bin/Runner.Listener":                      "runner\nrunner",
+		"id -u runner; id -nG runner":                                                                 "1001\nrunner docker",
+		"passwd -S root | cut -d' ' -f2; passwd -S runner | cut -d' ' -f2":                            "L\nL",
+		"cat /etc/sudoers.d/dayfly-runner; stat -c %a /etc/sudoers.d/dayfly-runner":                   "runner ALL=(ALL) NOPASSWD:ALL\n440",
+		`jq -c . /etc/docker/daemon.json`:                                                             `{"storage-driver":"overlay2","log-driver":"json-file","log-opts":{"max-size":"10m","max-file":"3"},"registry-mirrors":["https://mirror.example.org"]}`,
+		"jq -c '[.contract,.docker,.storage_driver,.runner,.runner_sha256]' " + factsPath:             `["` + fmt.Sprint(proxmox.GuestContract) + `","28.5.1","overlay2","` + version + `","` + sum + `"]`,
+		"[ \"$(jq -r .tun " + factsPath + ")\" = \"$([ ! -e /dev/net/tun ] || echo yes)\" ]; echo $?": "0",
+		"jq -r '.[0].group, (.[0].detail | split(\"\\n\")[0])' /opt/actions-runner/.setup_info":       "dayfly template\nTemplate: ubuntu-24.04@2.340.0-1",
+		"grep -c HOOK /opt/actions-runner/.env":                                                       "2",
+		"grep '^ExecStart=' /etc/systemd/system/dayfly-runner.service":                                "ExecStart=/usr/lib/dayfly/begin runner 86400 /opt/actions-runner/bin/Runner.Listener run",
+		"readlink /etc/systemd/system/ldconfig.service":                                               "/dev/null",
+		"ls -A /var/tmp /tmp | grep dayfly; true":                                                     "",
 	} {
 		if got := g.Must(command); got != want {
 			t.Errorf("%s\ngot  %s\nwant %s", command, got, want)

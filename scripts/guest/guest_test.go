@@ -354,3 +354,29 @@ func TestCloneOnOtherStorageGetsAnotherDriver(t *testing.T) {
 		}
 	}
 }
+
+// TestSmokeBootMissesWhatTheTemplateWasMadeWith: a clone without the tun device
+// that its template had fails, one of a template that never had it does not.
+func TestSmokeBootMissesWhatTheTemplateWasMadeWith(t *testing.T) {
+	r := guestRoot(t)
+	r.Must("mount -t tmpfs empty /dev && mknod -m 666 /dev/null c 1 3 && ln -s /proc/self/fd /dev/fd && mkdir -p /dev/net /run/dayfly /opt/actions-runner/bin")
+	r.Must("echo http://github.test/ >/run/dayfly/smoke")
+	r.Stub("ip", "exit 0")
+	r.Stub("curl", "exit 0")
+	r.Stub("setpriv", "echo 2.335.1")
+	for name, c := range map[string]struct{ fact, make, bits, says string }{
+		"never had it":     {`""`, "true", "0", "/dev/net/tun: ok\n"},
+		"older template":   {"null", "true", "0", "/dev/net/tun: ok\n"},
+		"has it":           {`"yes"`, "touch /dev/net/tun", "0", "/dev/net/tun: ok\n"},
+		"lost it":          {`"yes"`, "true", "4", "/dev/net/tun: failed: the template was made with it, and it is not there\n"},
+		"cannot be opened": {`"yes"`, "mkdir /dev/net/tun", "4", "/dev/net/tun: failed: "},
+		"came and is shut": {`""`, "mkdir /dev/net/tun", "4", "/dev/net/tun: failed: "},
+	} {
+		r.Write("/etc/dayfly/template.json", `{"runner":"2.335.1","tun":`+c.fact+`}`, 0o644)
+		out := r.Must("rm -rf /dev/net/tun; " + c.make + "; bash /guest/files/smoke")
+		calls := r.Calls()
+		if want := "ip address add 127.83.77." + c.bits + "/32 dev lo"; !slices.Contains(calls, want) || !strings.Contains(out+"\n", c.says) {
+			t.Errorf("%s: it says %q by %q, want %q and %q", name, out, calls, c.says, want)
+		}
+	}
+}
