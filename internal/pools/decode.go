@@ -24,7 +24,7 @@ func blocks(bodies []*hclsyntax.Body) (map[string]hcl.Blocks, hcl.Diagnostics) {
 	var diags hcl.Diagnostics
 	found := map[string]hcl.Blocks{}
 	for _, body := range bodies {
-		diags = append(diags, refuseLater("", body)...)
+		diags = append(diags, redirect("", body)...)
 		content, more := body.Content(topSchema)
 		diags = append(diags, more...)
 		for _, b := range content.Blocks {
@@ -51,44 +51,11 @@ func single(list hcl.Blocks) (*hcl.Block, hcl.Diagnostics) {
 // is the type of the block, "pool" for defaults.
 func decode(kind string, body hcl.Body, into any) hcl.Diagnostics {
 	native := body.(*hclsyntax.Body)
-	diags := refuseLater(kind, native)
+	diags := redirect(kind, native)
 	for _, b := range native.Blocks {
-		if _, known := later[b.Type]; known {
-			diags = append(diags, refuseLater(b.Type, b.Body)...)
-		}
+		diags = append(diags, redirect(b.Type, b.Body)...)
 	}
 	return append(diags, gohcl.DecodeBody(native, nil, into)...)
-}
-
-// refuseLater reports what is not built yet and takes it out of body, so that
-// it is not reported as unknown as well.
-func refuseLater(kind string, body *hclsyntax.Body) hcl.Diagnostics {
-	var diags hcl.Diagnostics
-	refuse := func(name string, at hcl.Range) bool {
-		if !slices.Contains(later[kind], name) {
-			return false
-		}
-		diags = append(diags, problem(&at, "Not supported yet",
-			"This release of dayfly cannot honour %q%s, so it is refused rather than ignored. Remove it.",
-			name, within(kind)))
-		return true
-	}
-	for _, attr := range sortedAttributes(body) {
-		if refuse(attr.Name, attr.NameRange) {
-			delete(body.Attributes, attr.Name)
-		}
-	}
-	body.Blocks = slices.DeleteFunc(body.Blocks, func(b *hclsyntax.Block) bool {
-		return refuse(b.Type, b.TypeRange)
-	})
-	return diags
-}
-
-func within(kind string) string {
-	if kind == "" {
-		return ""
-	}
-	return " in a " + kind + " block"
 }
 
 func sortedAttributes(body *hclsyntax.Body) []*hclsyntax.Attribute {

@@ -29,12 +29,6 @@ func Reference() string {
 	b.WriteString(defaultsText)
 	fmt.Fprintf(&b, expressionsText, "`"+strings.Join(sortedKeys(functions), "`, `")+"`")
 	fmt.Fprintf(&b, limitsText, maxFiles, maxFile>>10, maxTotal>>10, maxDepth)
-	b.WriteString("Not yet supported, and refused rather than ignored:\n\n")
-	for _, kind := range sortedKeys(later) {
-		if kind != "" && len(later[kind]) > 0 {
-			fmt.Fprintf(&b, "- in `%s`: `%s`\n", kind, strings.Join(later[kind], "`, `"))
-		}
-	}
 	return b.String()
 }
 
@@ -69,7 +63,7 @@ before it is evaluated.
 
 `
 
-const limitsText = "## Limits\n\nAt most %d files, %d KiB in one and %d KiB in all, nested at most %d deep.\n\n"
+const limitsText = "## Limits\n\nAt most %d files, %d KiB in one and %d KiB in all, nested at most %d deep.\n"
 
 // nested documents the attributes of a block, and of the blocks in it.
 func nested(b *strings.Builder, t reflect.Type, title, in string) {

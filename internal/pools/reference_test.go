@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,9 +33,6 @@ var schemaBlocks = map[string]any{
 // HCL where it has to: defaults are parsed from here, and people copy examples.
 func TestSchemaIsDocumented(t *testing.T) {
 	for kind, block := range schemaBlocks {
-		if _, ok := later[kind]; !ok {
-			t.Errorf("%s has no entry in later", kind)
-		}
 		typ := reflect.TypeOf(block)
 		for i := range typ.NumField() {
 			f := typ.Field(i)
@@ -58,6 +56,32 @@ func TestSchemaIsDocumented(t *testing.T) {
 				t.Errorf("%s: no type", where)
 			}
 		}
+	}
+}
+
+// TestStrangersAreSentToWhatThereIs holds that who is told another name finds it.
+func TestStrangersAreSentToWhatThereIs(t *testing.T) {
+	for kind, names := range strangers {
+		if _, ok := schemaBlocks[kind]; !ok && kind != "" {
+			t.Errorf("there are no %s blocks", kind)
+		}
+		for name, s := range names {
+			if kind != "" && fieldNamed(reflect.TypeOf(schemaBlocks[kind]), name).Name != "" {
+				t.Errorf("%s.%s is no stranger", kind, name)
+			}
+			for _, use := range s.use {
+				block, attr, found := strings.Cut(use, ".")
+				if found && fieldNamed(reflect.TypeOf(schemaBlocks[block]), attr).Name == "" || !found && !slices.ContainsFunc(topSchema.Blocks, func(b hcl.BlockHeaderSchema) bool { return b.Type == block }) {
+					t.Errorf("%s.%s is sent to %s, which there is not", kind, name, use)
+				}
+			}
+			if len(s.use) == 0 {
+				t.Errorf("%s.%s is sent nowhere", kind, name)
+			}
+		}
+	}
+	if strings.Contains(Reference(), "yet") {
+		t.Error("the reference speaks of what is to come")
 	}
 }
 

@@ -142,22 +142,3 @@ type retryBlock struct {
 	Backoff  *hcl.Attribute `hcl:"backoff,optional" type:"two durations, 1s to 1h" default:"\"2s..60s\"" example:"\"2s..60s\"" doc:"Time before a new attempt, from the first to the last; it doubles in between."`
 	LostJobs *hcl.Attribute `hcl:"lost_jobs,optional" type:"number, 0 to 10" default:"0" example:"1" doc:"How often, for each workflow run, GitHub is asked to run jobs again that infrastructure lost: their container or node died, and GitHub gave them up more than two minutes later. Failed and cancelled jobs never are. A job that stops its own container looks lost. Needs the App's permission actions: write."`
 }
-
-// later names what the language is meant to have and this release cannot
-// honour. It is refused rather than ignored, and told apart from a misspelling.
-var later = map[string][]string{
-	"":          {"variable"},
-	"dayfly":    nil,
-	"limits":    nil,
-	"template":  nil,
-	"pool":      nil,
-	"scale":     {"min_idle", "burst"},
-	"github":    {"repos", "enterprise"},
-	"placement": nil,
-	"size":      nil,
-	"network":   nil,
-	"timeouts":  {"boot", "shutdown"},
-	"retry":     nil,
-	"access":    nil,
-	"rollout":   nil,
-}
