@@ -60,8 +60,9 @@ fuzz: ## run every fuzz test for FUZZTIME (30s) each, those of pool files for LO
 		done || exit 1; \
 	done
 
-soak: ## run WORLDS (10000) random worlds of the whole daemon, every planted bug, a release twice, and the chain on real containers CHAINS (20) times
+soak: ## run WORLDS (10000) random worlds of the whole daemon and roll-outs, printing what they showed, every planted bug, a release twice, and the chain on real containers CHAINS (20) times
 	go test -vet=off -count=1 -timeout 4h -run '^TestRandomWorlds' ./internal/daemon -worlds $(WORLDS)
+	go test -vet=off -count=1 -v -run '^Test(GoodVersionIsRarelyRolledBack|BadVersionsAreFound)$$' ./internal/fleet
 	DAYFLY_MUTATIONS=all go test -vet=off -count=1 -timeout 4h ./test/mutation
 	DAYFLY_RELEASE=all go test -vet=off -count=1 -timeout 4h -run '^TestReleaseIsReproducible$$' ./scripts/release
 	go test -vet=off -count=$(CHAINS) -timeout 4h -run '^TestChain$$' ./test/lxc/chain

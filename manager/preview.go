@@ -77,6 +77,12 @@ func (p *program) printPreview(v daemon.Preview) error {
 	}
 	for _, r := range v.Rolls {
 		fmt.Fprintf(p.out, "~ roll-out of pool %s from %s to %s: %s%s\n", style.bold(r.Pool), orNothing(r.From), r.To, r.Reason, r.Wait())
+		if r.Steps != "" {
+			fmt.Fprintf(p.out, "    %s\n", r.Steps)
+		}
+	}
+	if v.Needs != "" {
+		fmt.Fprintf(p.out, "! %s\n", style.yellow(v.Needs))
 	}
 	if len(v.Actions) == 0 {
 		return nil

@@ -61,7 +61,7 @@ func (p *program) printStatus(s daemon.Status, now time.Time) error {
 	for _, u := range s.Unused {
 		unused.row(strconv.Itoa(u.VMID), u.Node, u.Name, u.Why)
 	}
-	for _, t := range []*table{pools, runners, foreign, unused} {
+	for _, t := range []*table{pools, runners, templateTable(s.Templates, now), foreign, unused} {
 		if len(t.rows) > 1 {
 			fmt.Fprintln(p.out)
 		}
@@ -71,6 +71,26 @@ func (p *program) printStatus(s daemon.Status, now time.Time) error {
 	}
 	p.printReports(s.Reports)
 	return p.printTroubles(s, now)
+}
+
+// templateTable says how old the templates are, and for how long their runners
+// get jobs.
+func templateTable(list []daemon.TemplateStatus, now time.Time) *table {
+	t := newTable("template", "node", "vmid", "age", "runner", "gets jobs")
+	for _, l := range list {
+		old, jobs := "", "yes"
+		if !l.Built.IsZero() {
+			old = age(now.Sub(l.Built))
+		}
+		if !l.Ends.IsZero() {
+			jobs = "until " + l.Ends.UTC().Format(time.DateOnly)
+		}
+		if l.Outdated != "" {
+			jobs = "no: " + l.Outdated
+		}
+		t.row(l.Version, l.Node, strconv.Itoa(l.VMID), old, l.Runner, jobs)
+	}
+	return t
 }
 
 // printReports says what is told at GitHub, and why some is not.

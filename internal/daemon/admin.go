@@ -71,6 +71,7 @@ func (d *Daemon) snapshot(s *state) Status {
 		Version: d.cfg.Version, Started: d.started, Revision: s.inForce.Revision, Refused: s.refused,
 		Delivery: d.ways(s), Troubles: s.troubled(time.Now()),
 		Pools: []PoolStatus{}, Runners: []RunnerStatus{}, Nodes: []NodeStatus{}, Foreign: []ForeignStatus{}, Unused: []ForeignStatus{}, Reports: s.reports(),
+		Templates: s.templates(o),
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
 		n := NodeStatus{Name: name, Online: s.nodes[name].observed(), Delivery: d.way(name), Stores: []StoreStatus{}}

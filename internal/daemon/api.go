@@ -21,6 +21,19 @@ type Status struct {
 	Reports  []ReportStatus  `json:"reports"` // what is told at GitHub, or why not
 	Foreign  []ForeignStatus `json:"foreign"` // containers in our VMID range that are not ours
 	Unused   []ForeignStatus `json:"unused"`  // templates that are not used, and why
+
+	Templates []TemplateStatus `json:"templates"` // that may be used
+}
+
+// TemplateStatus is one template, and for how long its runners get jobs.
+type TemplateStatus struct {
+	Node     string    `json:"node"`
+	VMID     int       `json:"vmid"`
+	Version  string    `json:"version"` // family@version
+	Runner   string    `json:"runner,omitempty"`
+	Built    time.Time `json:"built,omitzero"`
+	Ends     time.Time `json:"ends,omitzero"`      // when GitHub gives its runners no more jobs; absent: that is not announced
+	Outdated string    `json:"outdated,omitempty"` // why its runners can do no job
 }
 
 // NodeStatus is one Proxmox node.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,8 +70,12 @@ func (d *Daemon) lookAtVersions(ctx context.Context) error {
 		versions, scope := s.stale(time.Now())
 		return question{versions, scope}
 	})
-	if err != nil || q.scope == "" {
+	if err != nil {
 		return err
+	}
+	d.inbox.post(func(s *state) { d.age(s, time.Now()) }) // time alone makes them old
+	if q.scope == "" {
+		return nil
 	}
 	for _, version := range q.versions {
 		bound, cancel := context.WithTimeout(ctx, healthBound)
@@ -84,18 +89,33 @@ func (d *Daemon) lookAtVersions(ctx context.Context) error {
 			d.age(s, time.Now())
 		})
 	}
-	d.inbox.post(func(s *state) { d.age(s, time.Now()) })
 	return nil
+}
+
+// templates lists the templates by node and VMID.
+func (s *state) templates(o fleet.Observed) []TemplateStatus {
+	list := make([]TemplateStatus, 0, len(o.Templates))
+	for _, t := range o.Templates {
+		list = append(list, TemplateStatus{
+			Node: t.Node, VMID: int(t.VMID), Version: t.Ref.String(), Runner: t.Runner, Built: t.Built,
+			Ends: s.versions[t.Runner].ends, Outdated: t.Outdated,
+		})
+	}
+	slices.SortFunc(list, func(a, b TemplateStatus) int { return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.VMID, b.VMID)) })
+	return list
 }
 
 // soon is how long before its end a runner version is warned about.
 const soon = 14 * 24 * time.Hour
 
+// templateOf begins the troubles of templates that are too old.
+const templateOf = "template of pool "
+
 // age warns of the templates in use whose runner gets no jobs any more, or soon
 // does not, and of those that are older than their pool allows.
 func (d *Daemon) age(s *state, now time.Time) {
 	for _, p := range s.desired.Pools {
-		key := "template of pool " + p.Name
+		key := templateOf + p.Name
 		what := s.aged(p, now)
 		if what == "" {
 			d.fine(key)

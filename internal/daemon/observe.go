@@ -122,6 +122,8 @@ func (d *Daemon) adopt(s *state, set pools.Set) {
 	s.desired, s.inForce, s.read, s.refused, s.adopted = set.Desired, set, set.Revision, "", time.Now()
 	d.complete(&s.desired.Limits)
 	d.fine("pools")
+	d.leave(s)
+	d.age(s, s.adopted)
 	d.publish(s)
 	d.looks.jobs.pokeAll()
 	d.looks.containers.pokeAll()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
@@ -32,6 +33,8 @@ type Preview struct {
 
 	Templates []TemplateChange `json:"templates"` // blocks of the pool files
 	Limits    []FieldChange    `json:"limits"`    // of all pools together
+
+	Needs string `json:"needs,omitempty"` // what a commit must say to bring it into force
 }
 
 // PoolChange is a pool that is added, removed or changed.
@@ -67,6 +70,7 @@ type RollPlan struct {
 	From   string `json:"from"`
 	To     string `json:"to"`
 	Reason string `json:"reason"`
+	Steps  string `json:"steps"` // in words
 
 	Opens time.Time `json:"opens,omitzero"` // when its first step may begin, if the pool's window is closed now
 }
@@ -135,6 +139,9 @@ func (d *Daemon) foresee(ctx context.Context, set pools.Set, diags pools.Diagnos
 func (d *Daemon) compare(s *state, next fleet.Desired, out *Preview) {
 	o, now := d.observed(), time.Now()
 	d.complete(&next.Limits) // what the files leave open is as now
+	if strings.HasPrefix(d.cfg.Source.String(), "git ") {
+		out.Needs = pools.MassRemoval(s.desired, next)
+	}
 	out.Limits = fieldChanges(fleet.CompareLimits(s.desired.Limits, next.Limits))
 	for _, c := range fleet.CompareTemplates(s.desired, next) {
 		out.Templates = append(out.Templates, templateChange(c, next))
@@ -179,7 +186,7 @@ func rollPlans(next fleet.Desired, o fleet.Observed, now time.Time) []RollPlan {
 		}
 		plan := RollPlan{Pool: r.Pool, From: r.Stable.String(), To: r.Candidate.String(), Reason: r.Reason}
 		if i := slices.IndexFunc(next.Pools, func(p fleet.Pool) bool { return p.Name == r.Pool }); i >= 0 {
-			plan.Opens = next.Pools[i].Roll.Opens(now)
+			plan.Opens, plan.Steps = next.Pools[i].Roll.Opens(now), next.Pools[i].Roll.Steps()
 		}
 		list = append(list, plan)
 	}

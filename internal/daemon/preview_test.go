@@ -54,6 +54,9 @@ func TestPreviewSaysWhatPoolsWouldMeanAndChangesNothing(t *testing.T) {
 		if len(got.Pools) != 2 || got.Pools[0].Change != "removed" || got.Pools[1].Change != "added" {
 			p.t.Errorf("another name: got %+v", got.Pools)
 		}
+		if got.Needs != "" {
+			p.t.Errorf("pools of a folder need %q", got.Needs)
+		}
 		destroys := 0
 		for _, a := range got.Actions {
 			if a.Kind == "destroy" && a.Reason == "pool linux is gone" {
@@ -104,6 +107,10 @@ func TestPreviewSaysWhatNoPoolShows(t *testing.T) {
 		keep := []daemon.TemplateChange{{Template: "ubuntu", Change: "changed", Fields: []daemon.FieldChange{{"keep", "3", "7", "at once"}}, Pools: []string{"linux"}}}
 		if diff := cmp.Diff(keep, got.Templates); diff != "" || len(got.Pools) != 1 {
 			p.t.Errorf("a template that keeps more: got %+v\n%s", got, diff)
+		}
+		got, _ = p.preview(files(strings.Replace(one(4), `pool "linux"`, `pool "other"`, 1)))
+		if !strings.Contains(got.Needs, "takes away 1 of 1 pools: linux.") || !strings.Contains(got.Needs, `"Dayfly-Remove-Pools: 1"`) {
+			p.t.Errorf("all pools are gone: the commit needs %q", got.Needs)
 		}
 		id := c.put(bounds+"template \"gpu\" { family = \"gpu\" }\n", "refs/heads/topic")
 		p.event("push", fmt.Sprintf(`{"ref":"refs/heads/topic","after":%q,"repository":{"full_name":"acme/pools"}}`, id))

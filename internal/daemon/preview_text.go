@@ -62,6 +62,12 @@ func (p Preview) markdown() string {
 	}
 	for _, r := range p.Rolls {
 		fmt.Fprintf(&b, "- roll-out of pool `%s` from `%s` to `%s`: %s%s\n", r.Pool, r.From, r.To, r.Reason, r.Wait())
+		if r.Steps != "" {
+			fmt.Fprintf(&b, "  - %s\n", r.Steps)
+		}
+	}
+	if p.Needs != "" {
+		fmt.Fprintf(&b, "- **%s**\n", p.Needs)
 	}
 	if len(p.Actions) > 0 {
 		b.WriteString("\nAt once:\n\n")

@@ -22,8 +22,28 @@ func (d *Daemon) roll(o fleet.Observed, now time.Time) time.Time {
 	for _, r := range next {
 		d.rolled(s.rollout(r.Pool), r, now)
 	}
+	turned := !slices.EqualFunc(s.rollouts, next, func(a, b fleet.Rollout) bool { return a.Pool == b.Pool && a.Stable == b.Stable })
 	s.rollouts = next
+	if turned {
+		d.age(s, now) // another template is in use
+	}
 	return wake
+}
+
+// rolloutOfPool begins the troubles of roll-outs.
+const rolloutOfPool = "rollout "
+
+// leave ends the troubles of pools that are gone.
+func (d *Daemon) leave(s *state) {
+	for key := range s.troubles {
+		for _, kind := range []string{rolloutOfPool, templateOf} {
+			if pool, is := strings.CutPrefix(key, kind); is {
+				if _, there := s.pool(pool); !there {
+					d.fine(key)
+				}
+			}
+		}
+	}
 }
 
 // rollout is how far a pool's roll-out is; the zero value if nothing is known.
@@ -62,7 +82,7 @@ func turn(r fleet.Rollout, now time.Time) journal.Turn {
 
 // rollTrouble tells what of a roll-out a person should see.
 func (d *Daemon) rollTrouble(r fleet.Rollout) {
-	key := "rollout " + r.Pool
+	key := rolloutOfPool + r.Pool
 	where := fmt.Sprintf("dayfly rollout status %s", r.Pool)
 	switch {
 	case r.Stage == fleet.Inconclusive:

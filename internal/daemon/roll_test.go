@@ -280,7 +280,7 @@ func TestRollOutWaitsForItsWindow(t *testing.T) {
 		p.template(9001, next, "")
 		time.Sleep(10 * time.Minute)
 		v, _ := p.preview(files(windowed))
-		if len(v.Rolls) != 1 || !v.Rolls[0].Opens.Equal(two) || v.Rolls[0].Wait() != "; its window opens 2000-01-01 02:00Z" {
+		if len(v.Rolls) != 1 || !v.Rolls[0].Opens.Equal(two) || v.Rolls[0].Wait() != "; its window opens 2000-01-01 02:00Z" || !strings.HasPrefix(v.Rolls[0].Steps, "smoke boots: 1; canary: 2 jobs, 1 at a time; ") {
 			t.Errorf("the plan is %+v", v.Rolls)
 		}
 		p.setPools(windowed)

@@ -61,10 +61,11 @@ type play struct {
 	limits fleet.Limits
 	halves []string // nodes with a root half
 
-	runner   string // version in templates; empty: the usual one
-	contract string // that the root halves speak; empty: ours
-	user     string // whom alone the root halves serve; empty: us
-	answer   string // what the root halves answer when they are to collect; empty: what there is
+	runner   string    // version in templates; empty: the usual one
+	built    time.Time // when templates say that they were made
+	contract string    // that the root halves speak; empty: ours
+	user     string    // whom alone the root halves serve; empty: us
+	answer   string    // what the root halves answer when they are to collect; empty: what there is
 
 	rule atomic.Pointer[rule]         // for requests of the daemon
 	hook atomic.Pointer[http.Handler] // of the daemon that runs
@@ -146,7 +147,7 @@ func (p *play) templateOf(family, node string, vmid int, version, ailment string
 	if ailment != "" {
 		rootfs[sim.RootfsAilment] = ailment
 	}
-	info := proxmox.TemplateInfo{Schema: 1, Family: family, Version: version, State: "ready", Runner: runner}
+	info := proxmox.TemplateInfo{Schema: 1, Family: family, Version: version, State: "ready", Runner: runner, BuiltAt: p.built}
 	p.w.Proxmox.AddTemplate(pve.Template{
 		Node: node, VMID: vmid, ResourcePool: pve.LabTemplates, Storage: pve.LabStorage, Rootfs: rootfs,
 		Config: map[string]string{

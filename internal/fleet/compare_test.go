@@ -138,6 +138,9 @@ func TestChangesAreToldInTheWordsOfTheFiles(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
+	if got, want := was.Roll.Steps(), "canary: 5 jobs, 1 at a time; canary: 20 jobs, 25% of all; all; bake for 24h"; got != want {
+		t.Errorf("a roll-out goes %q, want %q", got, want)
+	}
 	limits := CompareLimits(Limits{NodeTasks: 8}, Limits{Max: 4, NodeTasks: 12})
 	if diff := cmp.Diff([]Field{{"max", "no limit", "4", AtOnce}, {"node_tasks", "8", "12", AtOnce}}, limits); diff != "" {
 		t.Errorf("limits, -want +got:\n%s", diff)

@@ -112,6 +112,22 @@ func (r Rolling) described() []Field {
 	}
 }
 
+// Steps says in words which way a version goes.
+func (r Rolling) Steps() string {
+	var steps []string
+	if r.Smoke > 0 {
+		steps = append(steps, fmt.Sprintf("smoke boots: %d", r.Smoke))
+	}
+	for _, c := range r.Canary {
+		steps = append(steps, "canary: "+c.words())
+	}
+	steps = append(steps, "all")
+	if r.Bake > 0 {
+		steps = append(steps, "bake for "+text(r.Bake))
+	}
+	return strings.Join(steps, "; ")
+}
+
 // text is a value in words, a duration without its zeros: "24h".
 func text(v any) string {
 	s := fmt.Sprint(v)

@@ -1,6 +1,7 @@
 package pools
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -20,13 +21,22 @@ var removalForm = regexp.MustCompile(`(?im)^` + removalTrailer + `:[ \t]*([0-9]{
 // wrong, or a path that moved, than what somebody meant. A pool under another
 // name is a new one.
 func (r *repository) guardRemoval(commit rawCommit, known Known, set Set) error {
-	lost := removed(known.InForce.Desired, set.Desired)
-	if r.inForce(known) == "" || len(lost)*2 <= len(known.InForce.Desired.Pools) || allowance(commit.message) == len(lost) {
+	why := MassRemoval(known.InForce.Desired, set.Desired)
+	if r.inForce(known) == "" || why == "" || allowance(commit.message) == len(removed(known.InForce.Desired, set.Desired)) {
 		return nil
 	}
-	return refused(set.Revision, "Mass removal of pools",
-		"The commit takes away %d of %d pools: %s. If that is meant, end the message of a commit with the line \"%s: %d\".",
-		len(lost), len(known.InForce.Desired.Pools), some(lost), removalTrailer, len(lost))
+	return refused(set.Revision, "Mass removal of pools", "%s", why)
+}
+
+// MassRemoval says what a commit must say of itself that takes away most pools;
+// empty: it takes away fewer.
+func MassRemoval(old, now fleet.Desired) string {
+	lost := removed(old, now)
+	if len(lost)*2 <= len(old.Pools) {
+		return ""
+	}
+	return fmt.Sprintf("The commit takes away %d of %d pools: %s. If that is meant, end the message of a commit with the line \"%s: %d\".",
+		len(lost), len(old.Pools), some(lost), removalTrailer, len(lost))
 }
 
 // removed lists the pools of old that now lacks.
