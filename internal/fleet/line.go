@@ -101,6 +101,8 @@ func (p *pass) quotas() {
 			if step.AtOnce > 0 {
 				o.quota = min(o.quota, step.AtOnce-o.live)
 			}
+			// Whatever the step says, one place is for a version that is proven.
+			o.quota = min(o.quota, max(1, q.Max-1)-o.live)
 		} else if o != nil && q.roll.leads() {
 			o.quota = math.MaxInt
 		}

@@ -142,7 +142,8 @@ func TestBadVersionsAreFound(t *testing.T) {
 
 // TestRollOutsInRandomWorlds lets versions come, good and broken ones, while
 // jobs do: no job waits longer than for one boot and a runner of the stable
-// version, none is killed, and what is broken is never stable.
+// version, none is killed, not all places are of what is not proven, and what is
+// broken is never stable.
 func TestRollOutsInRandomWorlds(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) { newVoyage(t).run() })
@@ -155,6 +156,7 @@ type voyage struct {
 	d      dice
 	bad    map[string]bool // versions that are broken
 	queued int
+	tight  bool // it has few places
 }
 
 func newVoyage(t *rapid.T) *voyage {
@@ -167,6 +169,9 @@ func newVoyage(t *rapid.T) *voyage {
 		Roll:     v.d.rolling(),
 	}}
 	q := &v.want.Pools[0]
+	if v.tight = v.d("tight", 3) == 0; v.tight {
+		q.Max, q.Spare = 2+v.d("places", 3), v.d("spare", 2)
+	}
 	q.Roll.MaxFailures, q.Roll.Bake, q.Roll.Deadline = 1+v.d("failures", 2), 10*time.Minute, 30*time.Minute
 	v.version("1", false)
 	v.looks = 10 * time.Second
@@ -199,8 +204,25 @@ func (v *voyage) turned(was, is Rollout) {
 	}
 }
 
+// capacity checks that not all places are of a version that is not proven.
+func (v *voyage) capacity() {
+	if len(v.rolls.state) == 0 || v.rolls.state[0].Stage != Canarying {
+		return
+	}
+	n, most := 0, v.want.Pools[0].Max
+	for _, r := range v.runners {
+		if p := r.Phase(); r.Template == v.rolls.state[0].Candidate && p >= Launching && p <= Busy {
+			n++
+		}
+	}
+	if n >= most {
+		v.t.Fatalf("%d of %d places are of %s, which is not proven", n, most, v.rolls.state[0].Candidate)
+	}
+}
+
 // route gives queued jobs to listening runners, as GitHub does.
 func (v *voyage) route() {
+	v.capacity()
 	for _, r := range v.runners {
 		if r.Registration != Online || r.Container != Running || v.running[r.Name] != 0 || !r.Spent.IsZero() {
 			continue
@@ -216,7 +238,8 @@ func (v *voyage) route() {
 		}
 		v.takes(r, oldest)
 		// A candidate's boot that failed, a clone behind another one's, a stable boot.
-		if waited := v.now.Sub(oldest.Created); waited > 30*time.Second+45*time.Second {
+		// Where there are few places, jobs wait for those before them.
+		if waited := v.now.Sub(oldest.Created); waited > 30*time.Second+45*time.Second && !v.tight {
 			v.t.Fatalf("job %d waited %s", oldest.ID, waited)
 		}
 		v.after(time.Duration(20+v.d("job lasts", 60))*time.Second, func() { v.ends(oldest, "success") })

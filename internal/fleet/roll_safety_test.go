@@ -33,7 +33,7 @@ func (c check) allowed(a Action, q *Pool, ref Ref) bool {
 	case roll.Stage == Smoking && ref == roll.Candidate:
 		return a.Kind == Clone && strings.HasPrefix(a.Reason, "smoke boot")
 	case roll.Stage == Canarying && ref == roll.Candidate:
-		return strings.HasPrefix(a.Reason, "job ") && c.canaries(q, roll) <= c.quota(q, roll)
+		return strings.HasPrefix(a.Reason, "job ") && c.canaries(q, roll) <= c.quota(q, roll) && (q.Max == 1 || c.unproven(q, roll) < q.Max)
 	case roll.leads():
 		return ref == roll.Candidate || ref == roll.Stable && strings.HasPrefix(a.Reason, "job ")
 	}
@@ -46,6 +46,23 @@ func (c check) quota(q *Pool, roll *Rollout) int {
 		return step.Jobs - roll.Now.Jobs
 	}
 	return min(step.Jobs-roll.Now.Jobs, step.AtOnce)
+}
+
+// unproven counts the candidates that have a job, or are to get one.
+func (c check) unproven(q *Pool, roll *Rollout) int {
+	n := 0
+	for _, a := range c.actions {
+		if a.Kind == Launch && a.Pool == q.Name && c.runner(a.Runner).Template == roll.Candidate {
+			n++
+		}
+	}
+	for i := range c.have.Runners {
+		r := &c.have.Runners[i]
+		if p := r.Phase(); r.Pool == q.Name && r.Template == roll.Candidate && (r.Scope == q.Scope || r.Scope == "") && p >= Launching && p <= Busy {
+			n++
+		}
+	}
+	return n
 }
 
 // canaries counts the candidates that are, or are about to be, on jobs: those

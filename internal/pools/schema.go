@@ -117,7 +117,7 @@ type windowBlock struct {
 type canaryBlock struct {
 	Jobs    *hcl.Attribute `hcl:"jobs,optional" type:"number, 0 to 1000" default:"5" example:"5" doc:"Jobs after whose start the step is over."`
 	Percent *hcl.Attribute `hcl:"percent,optional" type:"number, 1 to 100" default:"100" example:"25" doc:"Share of the jobs that get such a runner."`
-	AtOnce  *hcl.Attribute `hcl:"max_concurrent,optional" type:"number, 1 to 1000" unset:"no limit" example:"1" doc:"Such runners at a time."`
+	AtOnce  *hcl.Attribute `hcl:"max_concurrent,optional" type:"number, 1 to 1000" unset:"no limit" example:"1" doc:"Such runners at a time. Of several containers of a pool, one is left to the version before in any case."`
 }
 
 type sizeBlock struct {
