@@ -1,6 +1,7 @@
 package proxmox
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -128,6 +129,90 @@ func TestCheckOfATokenWithNothing(t *testing.T) {
 			}
 		}
 	})
+}
+
+// pveum runs commands of hints as root's shell on a node would.
+func (w *world) pveum(roles map[string]string, line string) {
+	w.Helper()
+	word := regexp.MustCompile(`'([^']*)'|(\S+)`)
+	run := func(command string) bool {
+		args := map[string]string{}
+		var words []string
+		for _, m := range word.FindAllStringSubmatch(command, -1) {
+			words = append(words, m[1]+m[2])
+		}
+		for i, a := range words {
+			if strings.HasPrefix(a, "--") && i+1 < len(words) {
+				args[a] = words[i+1]
+			}
+		}
+		verb, name := strings.Join(words[:min(3, len(words))], " "), words[min(3, len(words)-1)]
+		switch _, known := roles[name]; {
+		case verb == "pveum role modify" && known && args["--append"] == "1":
+			roles[name] += "," + args["--privs"]
+			w.sim.AddRole(name, roles[name])
+		case verb == "pveum role add" && !known:
+			roles[name] = args["--privs"]
+			w.sim.AddRole(name, roles[name])
+		case verb == "pveum acl modify" && roles[args["--roles"]] != "":
+			w.sim.SetACL(name, args["--roles"], true, args["--users"], args["--tokens"])
+		case strings.HasPrefix(verb, "pveum role"):
+			return false
+		default:
+			w.Errorf("no command of pveum: %s", command)
+		}
+		return true
+	}
+	for command := range strings.SplitSeq(line, "; ") {
+		for alternative := range strings.SplitSeq(command, " || ") {
+			if run(alternative) {
+				break
+			}
+		}
+	}
+}
+
+// TestHintsGrantAllThatIsMissing begins with a token that may do nothing and
+// does what it is told, until nothing is missing: then a runner can be made.
+func TestHintsGrantAllThatIsMissing(t *testing.T) {
+	for name, roles := range map[string]map[string]string{
+		"no roles": {}, "roles that lack everything": {"DayflyRunners": "Sys.Audit", "DayflyTemplates": "Sys.Audit", "DayflyStorage": "Sys.Audit", "DayflyNet": "Sys.Audit"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, pve.Config{})
+			for path, role := range map[string]string{
+				"/pool/" + pve.LabTemplates: "DayflyTemplates", "/pool/" + pve.LabRunners: "DayflyRunners",
+				"/storage/" + pve.LabStorage: "DayflyStorage", "/sdn/zones/localnetwork/vmbr0": "DayflyNet", "/storage/nas": "DayflyStorage",
+			} {
+				w.sim.RevokeACL(path, role, "dayfly@pve", pve.LabToken)
+			}
+			pool := bigPool
+			pool.Size.DiskMiB, pool.Size.CPUUnits = 16384, 200
+			var problems []Problem
+			for range 5 {
+				if problems = w.check(pool); len(problems) == 0 {
+					break
+				}
+				for _, p := range problems {
+					w.pveum(roles, p.Hint())
+				}
+			}
+			if len(problems) > 0 {
+				t.Fatalf("%s: after five rounds of doing what is told: %v", name, problems)
+			}
+			s := spec(20001)
+			s.Pool.Size, s.Pool.Network, s.Pool.Env = pool.Size, pool.Network, pool.Env
+			if err := w.client.Clone(t.Context(), s); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if err := w.client.Start(t.Context(), "pve", 20001); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if err := w.destroy(t.Context(), 20001); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
 }
 
 func TestCheckSeesWhatIsWrongAround(t *testing.T) {
