@@ -97,8 +97,10 @@ func (b *Builder) Built(ctx context.Context, node string) ([]Built, error) {
 		if err != nil {
 			continue // not of a build
 		}
-		out = append(out, Built{Node: node, VMID: g.id(), Name: string(g.Name), Template: bool(g.Template), Lock: string(g.Lock),
-			Storage: s.storage(), Size: s.disk(), Tags: splitTags(string(g.Tags)), Info: info})
+		// All of one look: a build that was made ready since the listing would
+		// be neither ready nor unfinished, and seen by nobody who asks for either.
+		out = append(out, Built{Node: node, VMID: g.id(), Name: string(g.Name), Template: s["template"].bool(), Lock: string(s["lock"]),
+			Storage: s.storage(), Size: s.disk(), Tags: splitTags(string(s["tags"])), Info: info})
 	}
 	return out, nil
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -130,6 +131,34 @@ func TestBuilderBakes(t *testing.T) {
 		b.ok(b.Destroy(ctx, "pve", 200, anyone)) // gone already
 		if n := len(b.sim.Containers()); n != 0 {
 			t.Errorf("%d containers are left", n)
+		}
+	})
+}
+
+// TestBuiltIsReadyOrUnfinished has a build stamp its template between the
+// listing and the look at its configuration.
+func TestBuiltIsReadyOrUnfinished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBakery(t, pve.Config{})
+		info := TemplateInfo{Schema: 1, Family: "debian-13", Version: "1.0.0-1", State: "building", Build: "b1"}
+		b.make(700, info.Describe())
+		b.sim.SetOption(700, "tags", BuildingTag+";"+TemplateTag)
+		stamp := sync.OnceFunc(func() {
+			info.State = "ready"
+			b.sim.SetOption(700, "template", "1")
+			b.sim.SetOption(700, "tags", ReadyTag+";"+TemplateTag)
+			b.sim.SetOption(700, "description", info.Describe())
+		})
+		id, secret, _ := strings.Cut(pve.LabBuilder(b.sim), "=")
+		b.sent = schema.Record(stage.Transport{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/700/config") {
+				stamp()
+			}
+			b.sim.ServeHTTP(w, r)
+		})})
+		built, err := b.as(BuilderConfig{User: id, Token: fleet.NewSecret(secret)}).Built(t.Context(), "pve")
+		if err != nil || len(built) != 1 || !built[0].Ready() {
+			t.Errorf("got %+v, %v, want one that is ready", built, err)
 		}
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/dayfly-ci/dayfly/internal/proxmox"
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
 	"github.com/dayfly-ci/dayfly/internal/sim/stage"
+	"github.com/dayfly-ci/dayfly/test/schema"
 )
 
 func TestMain(m *testing.M) {
@@ -45,14 +46,23 @@ type world struct {
 	lines []string
 }
 
+// newer are parameters that Proxmox VE 8.4 does not have.
+var newer = []string{"env", "entrypoint"}
+
 func newWorld(t *testing.T, config pve.Config) *world {
 	t.Helper()
 	config.Timing.AuthDelay = cmp.Or(config.Timing.AuthDelay, -1)
 	w := &world{T: t, sim: pve.New(config)}
 	pve.Lab(w.sim)
 	token := pve.LabBuilder(w.sim)
-	w.server = httptest.NewServer(http.HandlerFunc(w.serve))
-	t.Cleanup(w.server.Close)
+	sent := &schema.Recorder{}
+	w.server = httptest.NewServer(sent.Watch(http.HandlerFunc(w.serve)))
+	t.Cleanup(func() {
+		w.server.Close()
+		if schema.Available() && sent.Sent() {
+			sent.Check(t, newer...)
+		}
+	})
 	id, secret, _ := strings.Cut(token, "=")
 	node := "pve"
 	if len(config.Nodes) > 0 {

@@ -18,6 +18,7 @@ import (
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/proxmox"
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
+	"github.com/dayfly-ci/dayfly/test/schema"
 )
 
 const family = "ubuntu-24.04"
@@ -51,7 +52,8 @@ func newLab(t *testing.T) *lab {
 	w.sim.SetACL("/storage/thin", "DayflyUpload", true, "packer@pve", id)
 	w.sim.AddRole("DayflyPrune", "VM.Audit", "Pool.Audit")
 	w.sim.SetACL("/pool/"+pve.LabRunners, "DayflyPrune", true, "packer@pve", id)
-	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	sent := &schema.Recorder{}
+	server := httptest.NewServer(sent.Watch(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
 		before := w.before
 		w.mu.Unlock()
@@ -59,8 +61,13 @@ func newLab(t *testing.T) *lab {
 			before(r)
 		}
 		w.sim.ServeHTTP(rw, r)
-	}))
-	t.Cleanup(server.Close)
+	})))
+	t.Cleanup(func() {
+		server.Close()
+		if schema.Available() && sent.Sent() {
+			sent.Check(t)
+		}
+	})
 	for _, name := range []string{"PROXMOX_URL", "PROXMOX_USERNAME", "PROXMOX_PASSWORD", "PROXMOX_TOKEN", "GITHUB_TOKEN", "DAYFLY_GIT_TOKEN"} {
 		t.Setenv(name, "")
 	}

@@ -58,6 +58,29 @@ func (r *Recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	return r.base.RoundTrip(req)
 }
 
+// Watch puts a recorder before a server, for clients in other processes or with
+// a transport of their own.
+func (r *Recorder) Watch(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			return // the client went away: nobody awaits an answer
+		}
+		r.mu.Lock()
+		r.all = append(r.all, read(req, body))
+		r.mu.Unlock()
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		h.ServeHTTP(w, req)
+	})
+}
+
+// Sent reports whether there was a request.
+func (r *Recorder) Sent() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.all) > 0
+}
+
 // read collects the parameters of a request.
 func read(req *http.Request, body []byte) request {
 	path, ok := strings.CutPrefix(req.URL.Path, "/api2/json")
