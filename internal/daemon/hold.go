@@ -212,6 +212,8 @@ func hint(err error) string {
 		return "what is missing is told apart from this, with the command that grants it"
 	case errors.Is(err, host.ErrUnshielded):
 		return `run "pve-firewall status" on the node: it must be enabled and running, and so must the firewall of the datacenter (Datacenter, Firewall, Options), which Proxmox VE has off until somebody enables it`
+	case distrust(err) != "":
+		return distrust(err)
 	case errors.Is(err, fleet.ErrUnavailable):
 		return "check that this host reaches it; dayfly goes on by itself once it answers"
 	case errors.Is(err, fleet.ErrLocked):

@@ -100,6 +100,12 @@ func (c *Client) away(err error) *Problem {
 	case errors.As(err, &answer):
 		return &Problem{What: "GitHub is out of order", Err: err, Fix: "see https://www.githubstatus.com; dayfly goes on by itself once it works again"}
 	}
+	if distrusted(err) {
+		return &Problem{
+			What: "GitHub's certificate is not trusted", Err: err,
+			Fix: fmt.Sprintf("add the CA of %s to those of this host (\"update-ca-certificates\" on Debian), and see that its clock is right; then restart dayfly", c.gh.BaseURL.Host),
+		}
+	}
 	return &Problem{
 		What: "GitHub is out of reach", Err: err,
 		Fix: fmt.Sprintf("check that this host reaches %s (name service, firewall, proxy); dayfly goes on by itself once it answers", c.gh.BaseURL.Host),

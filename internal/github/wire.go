@@ -3,6 +3,7 @@ package github
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -90,17 +91,23 @@ func (w *wire) judge(req *http.Request, cl *call, resp *http.Response, body []by
 }
 
 // failure says what an exchange without an answer means. Where no connection
-// came about, nothing happened; everywhere else a write may have.
+// came about, or its certificate was not trusted, nothing happened; everywhere
+// else a write may have.
 func (w *wire) failure(cl *call, caller context.Context, err error) error {
 	kind := lost(cl.class)
 	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" {
+	if errors.As(err, &dial) && dial.Op == "dial" || distrusted(err) {
 		kind = fleet.ErrUnavailable
 	}
 	if errors.Is(err, context.DeadlineExceeded) && caller.Err() == nil {
 		return fmt.Errorf("%w: no answer from GitHub within %v: %w", kind, cl.bound, err)
 	}
 	return fmt.Errorf("%w: no answer from GitHub: %w", kind, err)
+}
+
+func distrusted(err error) bool {
+	_, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	return ok
 }
 
 func readAll(resp *http.Response) ([]byte, error) {
