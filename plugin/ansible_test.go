@@ -90,17 +90,23 @@ func (g *inside) attached() string {
 	if err := os.WriteFile(filepath.Join(bin, "lxc-attach"), fmt.Appendf(nil, enterScript, strings.Join(g.root.Enter(), " ")), 0o755); err != nil {
 		g.Fatal(err)
 	}
-	node := sshd.New(g, "hunter2secret", nil)
+	return "communicator = \"pct\"\n" + g.shell(bin)
+}
+
+// shell makes a node over SSH: settings of the source. Its programs are those in
+// the folder.
+func (w *world) shell(bin string) string {
+	w.Helper()
+	node := sshd.New(w, nodePassword, nil)
 	node.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH")}
 	return fmt.Sprintf(`
-  communicator = "pct"
   host_ssh {
     host                 = "127.0.0.1"
     port                 = %d
-    password             = "hunter2secret"
+    password             = %q
     host_key_fingerprint = %q
   }
-`, node.Port(), ssh.FingerprintSHA256(node.HostKey()))
+`, node.Port(), nodePassword, ssh.FingerprintSHA256(node.HostKey()))
 }
 
 // play bakes with the playbook.

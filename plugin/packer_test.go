@@ -110,35 +110,6 @@ func TestOneVersionOnNodesThatShareNoStorage(t *testing.T) {
 	w.count(4, 0)
 }
 
-func TestGob(t *testing.T) {
-	w := newWorld(t, pve.Config{})
-	w.write(w.source("one", `communicator = "none"`), `
-build {
-  sources = ["source.dayfly-lxc.one"]
-  provisioner "shell-local" {
-    inline = ["echo VMID=${build.TemplateVMID} FAMILY=${build.TemplateFamily}"]
-  }
-  post-processor "manifest" {
-    output = "manifest.json"
-  }
-}
-`)
-	cmd, out := w.packer("build", ".")
-	cmd.Env = append(cmd.Env, "PACKER_FORCE_GOB=1")
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	w.count(1, 0)
-	log, err := os.ReadFile(filepath.Join(w.dir, "packer.log"))
-	if err != nil || bytes.Contains(log, []byte("Using protobuf")) || !bytes.Contains(log, []byte("receiving ConfigSpec as gob")) {
-		t.Errorf("packer spoke protobuf, want gob (%v)", err)
-	}
-	manifest, err := os.ReadFile(filepath.Join(w.dir, "manifest.json"))
-	if err != nil || !strings.Contains(string(manifest), `"artifact_id": "pve:one@1.0.0-1#100"`) || !strings.Contains(out.String(), "VMID=100 FAMILY=one") {
-		t.Errorf("manifest (%v) is %s\n%s", err, manifest, out)
-	}
-}
-
 func TestEnvironmentIsAsked(t *testing.T) {
 	w := newWorld(t, pve.Config{})
 	text := w.source("one", `communicator = "none"`)
@@ -208,13 +179,15 @@ build {
 	w.count(0, 0)
 }
 
-// waiting is a build of two sources that hang in their provisioners.
+// waiting is a build of two sources that hang in their provisioners, and of one
+// that is done.
 func (w *world) waiting() (*exec.Cmd, *bytes.Buffer) {
 	w.Helper()
-	w.write(w.source("one", `communicator = "none"`), w.source("two", `communicator = "none"`), `
+	w.write(w.source("one", `communicator = "none"`), w.source("two", `communicator = "none"`), w.source("done", `communicator = "none"`), `
 build {
-  sources = ["source.dayfly-lxc.one", "source.dayfly-lxc.two"]
+  sources = ["source.dayfly-lxc.one", "source.dayfly-lxc.two", "source.dayfly-lxc.done"]
   provisioner "shell-local" {
+    except = ["dayfly-lxc.done"]
     inline = ["touch started-${build.TemplateFamily}", "exec sleep 300"]
   }
 }
@@ -224,10 +197,10 @@ build {
 		w.Fatal(err)
 	}
 	w.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }) // what sleeps
-	w.until("both provisioners", func() bool {
-		return exists(filepath.Join(w.dir, "started-one"))() && exists(filepath.Join(w.dir, "started-two"))()
+	w.until("both provisioners, and the end of the third source", func() bool {
+		r, o := w.ready()
+		return r == 1 && o == 2 && exists(filepath.Join(w.dir, "started-one"))() && exists(filepath.Join(w.dir, "started-two"))()
 	})
-	w.count(0, 2)
 	return cmd, out
 }
 
@@ -245,13 +218,13 @@ func TestSignalsLeaveNothing(t *testing.T) {
 			w := newWorld(t, pve.Config{})
 			cmd, out := w.waiting()
 			test.send(w, cmd)
-			w.until("the removal of both containers", func() bool { r, o := w.ready(); return r+o == 0 })
+			w.until("the removal of both containers", func() bool { _, o := w.ready(); return o == 0 })
 			w.until("the end of the plugin", func() bool { return len(w.plugins()) == 0 })
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 			if err := cmd.Wait(); err == nil {
 				t.Errorf("packer succeeded:\n%s", out)
 			}
-			w.count(0, 0)
+			w.count(1, 0) // what was done stays
 		})
 	}
 }
@@ -264,10 +237,10 @@ func TestKilledPluginIsFoundByTheNextBuild(t *testing.T) {
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	_ = cmd.Wait()
 	w.until("the end of the plugin", func() bool { return len(w.plugins()) == 0 })
-	w.count(0, 2)
+	w.count(1, 2)
 	w.write(w.source("one", `communicator = "none"`), `build { sources = ["source.dayfly-lxc.one"] }`)
 	out := w.must("build", ".")
-	w.count(1, 0)
+	w.count(2, 0)
 	if !strings.Contains(out, "which a build of two@1.0.0-1 left") {
 		t.Errorf("output does not tell of the remains:\n%s", out)
 	}
