@@ -16,6 +16,7 @@ const (
 	exited    journal.Stage = "exited"    // a launched container runs no longer
 	worker    journal.Stage = "worker"    // the job's process was seen on its node
 	collected journal.Stage = "collected" // what the container left is kept
+	silent    journal.Stage = "silent"    // GitHub hears nothing of it any more
 )
 
 // listed applies a listing of a node's containers.
@@ -168,6 +169,27 @@ func (d *Daemon) recorded(r *runner, g github.Registration) {
 	}
 	if g.State == fleet.BusyFlag && r.Took.IsZero() {
 		r.Took = now
+	}
+	d.hears(r, g, now)
+}
+
+// silentAfter is how long GitHub must have shown a runner offline before that is
+// told: one that ends is offline for a moment.
+const silentAfter = 30 * time.Second
+
+// hears notes that GitHub hears nothing of a runner any more, or hears it again.
+func (d *Daemon) hears(r *runner, g github.Registration, now time.Time) {
+	switch {
+	case g.State == fleet.Unregistered: // and nothing is heard of who is not known
+	case !g.Away:
+		r.Silent, r.hushed = time.Time{}, false
+	case r.Listened.IsZero() || !r.Ended.IsZero() || r.Container != fleet.Running:
+	case r.Silent.IsZero():
+		r.Silent = now
+	case !r.hushed && now.Sub(r.Silent) >= silentAfter:
+		r.hushed = true
+		d.log.Warn("runner is silent", "runner", r.Name, "vmid", int(r.VMID), "node", r.Node, "pool", r.Pool, "reason", fleet.CutOff)
+		d.save(r, silent, "GitHub hears nothing of it, and its container runs: "+fleet.CutOff)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/dayfly-ci/dayfly/internal/daemon"
 	"github.com/dayfly-ci/dayfly/internal/proxmox"
 	"github.com/dayfly-ci/dayfly/internal/sim"
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
@@ -84,6 +85,59 @@ func TestRunnerThatLosesItsNetworkIsGivenUp(t *testing.T) {
 		}
 		p.setPools(off(brokenPool))
 		p.gone(time.Hour)
+	})
+}
+
+// TestLossOfTheNetworkIsNamed has a container lose it while its job runs: the
+// job's explanation says so, its timeline and the log do, and once GitHub has
+// given the job up, what became of it does.
+func TestLossOfTheNetworkIsNamed(t *testing.T) {
+	const cutOff = "it has lost its network, or its runner hangs"
+	badStory(t, func(p *play) { p.family("debian-13", 9100, sim.LosesNetwork) }, func(p *play) {
+		id := p.job("acme/app", 30*time.Minute)
+		p.began(id, time.Minute)
+		if why := p.why(id); strings.Contains(why, "heard nothing") {
+			p.t.Errorf("at once it is explained as %q", why)
+		}
+		p.until(6*time.Minute, "its explanation names it", func() bool {
+			why := p.why(id)
+			return strings.Contains(why, "it runs on ") && strings.Contains(why, "; GitHub has heard nothing of it for 1m") && strings.HasSuffix(why, cutOff)
+		})
+		if _, details := p.timeline(id); details["silent"] != "GitHub hears nothing of it, and its container runs: "+cutOff {
+			p.t.Errorf("the timeline says %q", details["silent"])
+		}
+		p.until(15*time.Minute, "GitHub gives the job up", p.over)
+		p.until(time.Minute, "its fate names it", func() bool {
+			why := p.why(id)
+			return strings.Contains(why, "infrastructure lost it: GitHub had heard nothing of container 20000 on pve for ") && strings.Contains(why, cutOff)
+		})
+		if n := p.logged(`msg="runner is silent"`); n != 1 {
+			p.t.Errorf("%d lines of the log tell of it, want one", n)
+		}
+		p.setPools(off(debianPool))
+		p.gone(time.Hour)
+	})
+}
+
+// TestIdleRunnerThatLosesItsNetworkIsNamed has no job on it.
+func TestIdleRunnerThatLosesItsNetworkIsNamed(t *testing.T) {
+	badStory(t, func(p *play) { p.family("debian-13", 9100, sim.LosesNetwork) }, func(p *play) {
+		id := p.job("acme/app", 10*time.Second)
+		p.until(time.Minute, "its container boots", func() bool { return len(p.running()) == 1 })
+		p.w.GitHub.CancelJob(id)
+		p.gone(30 * time.Minute)
+		told := map[string]string{}
+		for _, e := range admin[[]daemon.Event](p, "GET", "/v1/events?after=0&limit=1000") {
+			told[e.What] += e.Detail + "\n"
+		}
+		for what, want := range map[string]string{"silent": "it has lost its network, or its runner hangs", "decided": "offline at GitHub, no job within 5m0s"} {
+			if !strings.Contains(told[what], want) {
+				p.t.Errorf("the journal says %q of %s, want %q", told[what], what, want)
+			}
+		}
+		if n := p.logged(`msg="runner is silent"`); n != 1 {
+			p.t.Errorf("%d lines of the log tell of it, want one", n)
+		}
 	})
 }
 

@@ -54,6 +54,7 @@ type runner struct {
 
 	destroyed bool // its destroy task ended well: nothing is left on its VMID
 	dud       bool // it counts as a failed launch of its pool
+	hushed    bool // that GitHub hears nothing of it was told
 	absent    bool // it counts as ended because a listing left it out
 }
 

@@ -26,21 +26,21 @@ func told(want Desired, have Observed, now time.Time) (*pass, map[JobID]string) 
 func Explain(want Desired, have Observed, now time.Time, id JobID) string {
 	for i := range have.Jobs {
 		if j := &have.Jobs[i]; j.ID == id && j.Status != Queued {
-			return explainStatus(j, have)
+			return explainStatus(j, have, now)
 		}
 	}
 	_, texts := told(want, have, now)
 	return cmp.Or(texts[id], fmt.Sprintf("job %d is not known, or is over", id))
 }
 
-func explainStatus(j *Job, have Observed) string {
+func explainStatus(j *Job, have Observed, now time.Time) string {
 	switch j.Status {
 	case Waiting:
 		return "it waits for an approval or for another job: that is no demand yet"
 	case InProgress:
 		for _, r := range have.Runners {
 			if r.Name == j.Runner {
-				return fmt.Sprintf("it runs on %s, container %d on %s", r.Name, r.VMID, r.Node)
+				return fmt.Sprintf("it runs on %s, container %d on %s%s", r.Name, r.VMID, r.Node, r.silence(now))
 			}
 		}
 		return fmt.Sprintf("it runs on %s, which is not ours", j.Runner)
@@ -48,6 +48,19 @@ func explainStatus(j *Job, have Observed) string {
 		return "it is over: " + j.Conclusion
 	}
 }
+
+// silence says that GitHub hears nothing of a runner with a job. GitHub gives
+// the job up after ten minutes of it.
+func (r *Runner) silence(now time.Time) string {
+	if r.Silent.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("; GitHub has heard nothing of it for %s: %s", max(now.Sub(r.Silent), 0).Round(time.Second), CutOff)
+}
+
+// CutOff is what may be wrong with a runner of which GitHub hears nothing,
+// though its container runs.
+const CutOff = "it has lost its network, or its runner hangs"
 
 // unmatched says why no pool may run a job, naming the pool that comes closest.
 func (p *pass) unmatched(j *Job) string {

@@ -64,6 +64,9 @@ func (r *Runner) Lost(j *Job, down time.Time) string {
 	// container's.
 	case (r.Ended.IsZero() || !r.Ended.Before(down)) && r.Container == Unseen && dead(down):
 		return fmt.Sprintf("node %s had been down for %s when GitHub gave the job up", r.Node, j.Ended.Sub(down).Round(time.Second))
+	case dead(r.Silent):
+		return fmt.Sprintf("GitHub had heard nothing of container %d on %s for %s when it gave the job up: %s",
+			r.VMID, r.Node, j.Ended.Sub(r.Silent).Round(time.Second), CutOff)
 	}
 	return ""
 }

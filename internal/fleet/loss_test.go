@@ -30,7 +30,13 @@ func TestLostIsWhatDiedLongBeforeGitHubGaveItUp(t *testing.T) {
 		"its node is down, and its registration was seen to go first": {func(r *Runner, _ *Job) { r.Ended, r.Container = gaveUp, Unseen }, gaveUp.Add(-9 * time.Minute), "node n1 had been down for 9m0s"},
 		"it told of its failure, and its node went down":              {func(r *Runner, _ *Job) { r.Ended, r.Container = gaveUp.Add(-time.Second), Unseen }, gaveUp.Add(time.Second), ""},
 		"its node went down late":                                     {func(r *Runner, _ *Job) { r.Ended, r.Container = time.Time{}, Unseen }, gaveUp.Add(-time.Minute), ""},
-		"its node is only silent":                                     {func(r *Runner, _ *Job) { r.Ended, r.Container = time.Time{}, Unseen }, time.Time{}, ""},
+		"GitHub heard nothing of it": {func(r *Runner, _ *Job) {
+			r.Ended, r.Container, r.Silent = time.Time{}, Running, gaveUp.Add(-8*time.Minute)
+		}, time.Time{}, "GitHub had heard nothing of container 20001 on n1 for 8m0s when it gave the job up: it has lost its network"},
+		"GitHub heard nothing of it for a moment": {func(r *Runner, _ *Job) {
+			r.Ended, r.Container, r.Silent = time.Time{}, Running, gaveUp.Add(-time.Minute)
+		}, time.Time{}, ""},
+		"its node is only silent": {func(r *Runner, _ *Job) { r.Ended, r.Container = time.Time{}, Unseen }, time.Time{}, ""},
 	} {
 		r, j := dead, job
 		c.change(&r, &j)

@@ -76,6 +76,10 @@ type Runner struct {
 	Booted time.Time // started to wait, warm, for a JIT config
 
 	Retry time.Time // no action on it before
+
+	// Since when listings show that GitHub, which heard of it once, hears nothing
+	// of it any more. Observed, not remembered.
+	Silent time.Time
 }
 
 // Phase is how far a runner is. It only goes forward.

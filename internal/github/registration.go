@@ -16,6 +16,7 @@ type Registration struct {
 	ID     int64
 	Name   string
 	State  fleet.Registration
+	Away   bool // GitHub hears nothing of it, though it may say that it is busy
 	Labels []string
 }
 
@@ -142,7 +143,7 @@ func (c *Client) Deregister(ctx context.Context, scope fleet.Scope, id int64) er
 // registration reads GitHub's record. Busy counts more than offline: a runner
 // whose connection is lost runs its job all the same.
 func registration(r *github.Runner) Registration {
-	reg := Registration{ID: r.GetID(), Name: r.GetName(), State: fleet.Offline}
+	reg := Registration{ID: r.GetID(), Name: r.GetName(), State: fleet.Offline, Away: r.GetStatus() == "offline"}
 	switch {
 	case r.GetBusy():
 		reg.State = fleet.BusyFlag

@@ -24,12 +24,12 @@ func TestARunnerIsRegisteredFoundAndDeregistered(t *testing.T) {
 		story(t, hub.Config{}, func(t *testing.T, f *fixture) {
 			ctx := t.Context()
 			reg, config := f.mint(scope, "dayfly-p-1")
-			want := Registration{ID: reg.ID, Name: "dayfly-p-1", State: fleet.Offline, Labels: []string{"self-hosted", "linux"}}
+			want := Registration{ID: reg.ID, Name: "dayfly-p-1", State: fleet.Offline, Away: true, Labels: []string{"self-hosted", "linux"}}
 			if d := cmp.Diff(want, reg); d != "" || reg.ID == 0 {
 				t.Errorf("registration (-want +got):\n%s", d)
 			}
 			f.guest(config.Reveal())
-			want.State = fleet.Online
+			want.State, want.Away = fleet.Online, false
 			found, ok, err := f.c.Find(ctx, scope, "dayfly-p-1")
 			if d := cmp.Diff(want, found); err != nil || !ok || d != "" {
 				t.Errorf("find: got %v %v (-want +got):\n%s", ok, err, d)
