@@ -1,10 +1,13 @@
 package lxc
 
 import (
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
@@ -17,8 +20,10 @@ import (
 func TestDockerOnEveryFileSystem(t *testing.T) {
 	w := inLab(t)
 	t.Parallel()
-	w.template(t) // the archive that all of them are made of
-	for i, c := range []struct{ name, kind, features, driver string }{
+	const template = 9200
+	w.makeTemplate(t, template, pve.LabStorage)
+	var cloning sync.Mutex // Proxmox locks the template
+	for _, c := range []struct{ name, kind, features, driver string }{
 		{"ext4", "ext4", "nesting=1", "overlay2"}, {"xfs", "xfs", "nesting=1", "overlay2"}, {"tmpfs", "tmpfs", "nesting=1", "overlay2"},
 		{"btrfs", "btrfs", "nesting=1", "overlay2"}, {"overlay", "overlay", "nesting=1", ""},
 		{"overlay-with-fuse", "overlay", "nesting=1,fuse=1", "fuse-overlayfs"},
@@ -28,11 +33,17 @@ func TestDockerOnEveryFileSystem(t *testing.T) {
 			storage := "on-" + c.name
 			mount(t, c.kind, filepath.Join("/mnt", storage))
 			w.Proxmox.AddStorage(pve.Storage{ID: storage, Type: "zfspool"})
-			template := 9200 + i
-			w.makeTemplate(t, template, storage)
-			w.Proxmox.SetOption(template, "features", c.features)
-			t.Cleanup(func() { w.guest(t, &node.Guest{W: w.World, VMID: template}).destroy() })
-			g := w.clone(t, template)
+			g := w.guest(t, &node.Guest{W: w.World, VMID: w.NextVMID(), Name: "r-" + c.name})
+			t.Cleanup(g.destroy)
+			cloning.Lock()
+			err := w.Task(http.MethodPost, node.LXC(template, "/clone"), map[string]string{
+				"newid": strconv.Itoa(g.vmid), "hostname": g.name, "full": "1", "storage": storage,
+			})
+			cloning.Unlock()
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Proxmox.SetOption(g.vmid, "features", c.features)
 			j, log := g.runs("docker info --format 'driver {{.Driver}}'\n" + dockerStep)
 			g.ended()
 			if c.driver != "" && (j.Conclusion != hub.Success || !strings.Contains(log, "driver "+c.driver)) {

@@ -141,7 +141,7 @@ func (m *Machine) Link(base, v pve.Volume) error {
 	return limit(dir(v), v.Size)
 }
 
-// Copy implements pve.Machine: the volume is there already, and empty.
+// Copy implements pve.Machine: a volume that is there already is empty.
 func (m *Machine) Copy(from, v pve.Volume) error {
 	if onDisk(dir(from)) && onDisk(dir(v)) {
 		if err := m.Remove(v); err != nil {
@@ -149,7 +149,7 @@ func (m *Machine) Copy(from, v pve.Volume) error {
 		}
 		return m.Link(from, v)
 	}
-	if err := os.Remove(dir(v)); err != nil {
+	if err := os.Remove(dir(v)); err != nil && !os.IsNotExist(err) {
 		return err
 	}
 	return copyTree(dir(from), dir(v))
