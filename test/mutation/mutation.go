@@ -98,7 +98,8 @@ func (t Table) Plant(ctx context.Context, b Bug, temp string) (caught bool, outp
 	if err != nil {
 		return false, "", err
 	}
-	args := []string{"test", "-vet=off", "-count=1", "-overlay", overlay, "-run", "^" + b.Caught + "$", "."}
+	// Without optimisation, a package that runs once compiles in half the time.
+	args := []string{"test", "-vet=off", "-count=1", "-gcflags=-N -l", "-overlay", overlay, "-run", "^" + b.Caught + "$", "."}
 	cmd := exec.CommandContext(ctx, "go", append(args, t.Args...)...)
 	cmd.Dir = t.Dir
 	out, err := cmd.CombinedOutput()

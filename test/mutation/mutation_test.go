@@ -22,7 +22,10 @@ func TestPlantedBugsAreCaught(t *testing.T) {
 			for _, bug := range table.Mutations {
 				chosen := which == "all" || which != "" && strings.Contains(bug.Name, which) || which == "" && bug.Quick
 				if chosen {
-					t.Run(bug.Name, func(t *testing.T) { plant(t, table, bug) })
+					t.Run(bug.Name, func(t *testing.T) {
+						t.Parallel()
+						plant(t, table, bug)
+					})
 				}
 			}
 		})
