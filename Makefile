@@ -8,6 +8,14 @@ CHAINS ?= 20
 
 # The daemon's binary is static: it runs on any node, whatever its libc.
 export CGO_ENABLED ?= 0
+# What tests build is what people build, wherever the clone is: all of it is
+# compiled once.
+export GOFLAGS ?= -trimpath
+
+# Tests of real containers and processes wait for half of their time: twice as
+# many packages as cores run at once, and those that take longest begin first.
+PACKAGES ?= $(shell expr 2 '*' "$$(getconf _NPROCESSORS_ONLN)")
+LONGEST = ./test/lxc/chain ./internal/daemon ./plugin/... ./test/lxc ./test/mutation ./manager
 
 .DEFAULT_GOAL := help
 .PHONY: help build release packer demo demo-lxc test check lint bench fuzz soak generate clean
@@ -37,7 +45,7 @@ demo-lxc: build ## bake a template and run jobs in real containers of this machi
 test: lint ## every check and every test; what continuous integration runs
 	@timeout 300 go run ./test/packertool/get >/dev/null || echo "note: no packer: the tests that run it are skipped"
 	@timeout 180 go run ./test/packertool/get ansible >/dev/null || echo "note: no plugin ansible: the provisioner is not tried"
-	go test -vet=off -timeout 13m ./...
+	go test -vet=off -timeout 20m -p $(PACKAGES) $(LONGEST) ./...
 
 check: lint ## the house rules alone: format, vet, staticcheck, generated files, imports, sizes
 	go test -vet=off -count=1 ./test/check
