@@ -19,10 +19,12 @@ import (
 )
 
 func main() {
-	// Packer may be killed. The next line for its log would then kill us too,
-	// and what the build has made would stay; so the write fails instead, the
-	// build halts, and its clean-up runs.
-	signal.Ignore(syscall.SIGPIPE)
+	// Packer may be killed, or its terminal closed. The signal for that, or the
+	// next line for Packer's log, would then kill us too, and what the build has
+	// made would stay; so it is caught, the write fails, the build halts, and its
+	// clean-up runs. Nobody reads the channel. To ignore the signals instead would
+	// have every command of the build ignore them too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE, syscall.SIGHUP)
 
 	set := plugin.NewSet()
 	set.SetVersion(version())

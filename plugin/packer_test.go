@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -212,6 +213,13 @@ func TestSignalsLeaveNothing(t *testing.T) {
 		{"Ctrl-C", func(_ *world, cmd *exec.Cmd) { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }},
 		{"SIGTERM", func(_ *world, cmd *exec.Cmd) { _ = cmd.Process.Signal(syscall.SIGTERM) }},
 		{"packer is killed", func(w *world, cmd *exec.Cmd) { w.kill(w.cores(cmd.Process.Pid)) }},
+		{"the terminal is closed", func(_ *world, cmd *exec.Cmd) { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGHUP) }},
+		{"the plugin is told to die, packer killed", func(w *world, cmd *exec.Cmd) {
+			for _, pid := range w.plugins() {
+				_ = syscall.Kill(pid, syscall.SIGTERM)
+			}
+			w.kill(w.cores(cmd.Process.Pid))
+		}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -293,7 +301,7 @@ build {
   sources = ["source.dayfly-lxc.one"]
   provisioner "shell" {
     environment_vars = ["WORDS=two words"]
-    inline           = ["printf '%s' \"$WORDS\" >GUEST/words", "cat >GUEST/stdin"]
+    inline           = ["printf '%s' \"$WORDS\" >GUEST/words", "cat >GUEST/stdin", "sed -n 's/^SigIgn:[[:space:]]*//p' /proc/$$/status >GUEST/ignored"]
     remote_folder    = "GUEST"
   }
   provisioner "shell" {
@@ -325,6 +333,11 @@ build {
 	w.count(1, 0)
 	if got, _ := os.ReadFile(filepath.Join(guest, "words")); string(got) != "two words" {
 		t.Errorf("the script wrote %q\n%s", got, out)
+	}
+	text, _ := os.ReadFile(filepath.Join(guest, "ignored"))
+	mask, err := strconv.ParseUint(strings.TrimSpace(string(text)), 16, 64)
+	if bad := uint64(1<<(syscall.SIGHUP-1) | 1<<(syscall.SIGPIPE-1)); err != nil || mask&bad != 0 {
+		t.Errorf("commands ignore the signals %s (%v), want neither SIGHUP nor SIGPIPE among them", text, err)
 	}
 	for name, mode := range map[string]os.FileMode{guest + "/up/data": 0o640, guest + "/up/sub/run.sh": 0o755, guest + "/contents/sub/run.sh": 0o755,
 		w.dir + "/down/data": 0o640, w.dir + "/down/sub/run.sh": 0o755, w.dir + "/data": 0} {
