@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net"
 	"net/url"
+	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -106,6 +107,19 @@ func interval(d *diagnostics, body hcl.Body, name, text string) time.Duration {
 		d.at(body, name, "Invalid interval", `%q: want a duration of at least %s, for example "60s".`, text, minInterval)
 	}
 	return every
+}
+
+// look sees whether the folder of pools is there. The daemon starts without it,
+// and says so: it may come later.
+func (c *poolsConfig) look(d *diagnostics) {
+	if c.Dir == "" {
+		return
+	}
+	if info, err := os.Stat(c.Dir); err != nil {
+		d.at(c.Body, "dir", "Missing folder", "%v.", err)
+	} else if !info.IsDir() {
+		d.at(c.Body, "dir", "Not a folder", "%s is no folder of pool files.", c.Dir)
+	}
 }
 
 func (c *poolsConfig) check(d *diagnostics) {

@@ -48,6 +48,7 @@ func (p *program) validateConfig(path string) error {
 	}
 	if !diags.list.HasErrors() {
 		c.readSecrets(diags, os.Getenv("CREDENTIALS_DIRECTORY"), false)
+		c.Pools.look(diags)
 	}
 	n := len(diags.list)
 	if p.json {
