@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
+	"github.com/dayfly-ci/dayfly/internal/sim/lab"
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
 	"github.com/dayfly-ci/dayfly/test/lxc/node"
 )
@@ -65,7 +66,7 @@ func mount(t *testing.T, kind, at string) {
 		t.Skip("the kernel has no " + kind)
 	}
 	if _, err := exec.LookPath("mkfs." + kind); err != nil && (kind == "ext4" || kind == "xfs") {
-		t.Skip("needs mkfs." + kind)
+		lab.Lacking(t, err)
 	}
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,20 @@ import (
 // integration, which must not be green by skipping.
 func Required() bool { return os.Getenv("DAYFLY_LAB") == "require" }
 
+// Lacking ends a test for want of something that can be installed: it is
+// skipped, or where the lab is required, it fails.
+func Lacking(t interface {
+	Helper()
+	Skip(...any)
+	Fatal(...any)
+}, why error) {
+	t.Helper()
+	if Required() {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
 // programs are what the sandbox runs, by the Debian package that has them.
 var programs = []struct{ name, from string }{
 	{"lxc-start", "lxc"}, {"newuidmap", "uidmap"}, {"ip", "iproute2"}, {"nft", "nftables"}, {"dnsmasq", "dnsmasq-base"},

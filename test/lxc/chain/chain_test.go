@@ -24,12 +24,12 @@ import (
 func demo(t *testing.T) (*exec.Cmd, *spoken) {
 	t.Helper()
 	if err := lab.Missing(); err != nil {
-		if lab.Required() {
-			t.Fatal(err)
-		}
-		t.Skip(err)
+		lab.Lacking(t, err)
 	}
-	packer := packertool.Path(t)
+	packer, err := packertool.Find(t.Context())
+	if err != nil {
+		lab.Lacking(t, err)
+	}
 	dayfly := programs.Path(t, programs.Dayfly)
 	programs.Path(t, programs.Plugin) // which the demo finds beside it
 	programs.Path(t, programs.Stub)
