@@ -178,3 +178,28 @@ func TestAnotherBuildsTaskIsNotStopped(t *testing.T) {
 		})
 	}
 }
+
+// Whoever is told to remove something by hand is told to look first, where it
+// may be another build's.
+func TestWhatMayBeAnothersIsLookedAtFirst(t *testing.T) {
+	w := newWorld(t, pve.Config{})
+	b := new(Builder)
+	if _, _, err := b.Prepare(w.conf); err != nil {
+		t.Fatal(err)
+	}
+	run, err := b.begin(t.Context(), &packersdk.BasicUi{Writer: &w.out, ErrorWriter: &w.out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer run.end()
+	const plain = "pct unlock 100; pct destroy 100 --force --purge"
+	looks := "pct config 100 | grep -q " + run.info.Build + " && { " + plain + "; }"
+	for _, test := range []struct {
+		made made
+		want string
+	}{{made{vmid: 100, task: "UPID", ended: true}, plain}, {made{vmid: 100, task: "UPID"}, plain}, {made{vmid: 100, unknown: true}, looks}} {
+		if got := run.byHand(&test.made); got != test.want {
+			t.Errorf("%+v: got %q, want %q", test.made, got, test.want)
+		}
+	}
+}
