@@ -270,6 +270,29 @@ func TestExitCodeSevenCondemnsAVersionAtOnce(t *testing.T) {
 	})
 }
 
+// TestVersionThatGetsNoJobIsNotTriedForEver: its runners register, listen and are
+// never given a job, and GitHub says nothing. After three in a row none is made
+// for an hour, and a newer version serves what waits.
+func TestVersionThatGetsNoJobIsNotTriedForEver(t *testing.T) {
+	story(t, usual, rolling(""), func(p *play) {
+		p.w.GitHub.SetVersions(hub.Versions{Floor: "2.340.0", Policy: hub.Starve, NoDeprecations: true})
+		id := p.job("acme/app", 10*time.Second)
+		const told = "runners of ubuntu-24.04@2.335.1-1 listen and get no job"
+		p.until(time.Hour, "it is told", func() bool { _, ok := p.troubled(told); return ok })
+		before := p.w.Summary().JITMinted
+		time.Sleep(50 * time.Minute)
+		if n := p.w.Summary().JITMinted; before > 4 || n != before { // the fourth is made while the third is given up
+			p.t.Errorf("%d runners were made until it was told, %d in the next 50 minutes; want at most 4 and none", before, n-before)
+		}
+		if why := p.why(id); !strings.Contains(why, "GitHub may serve their version no longer") {
+			p.t.Errorf("the job waits because %q", why)
+		}
+		p.templateWith(9001, next, "", "2.340.0")
+		p.served(30 * time.Minute)
+		p.succeeded(id)
+	})
+}
+
 // TestRollOutWaitsForItsWindow from midnight until two, over a restart; a plan
 // says so beforehand, and the status while it waits.
 func TestRollOutWaitsForItsWindow(t *testing.T) {

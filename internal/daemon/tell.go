@@ -118,7 +118,7 @@ func (d *Daemon) tellRefused(invalid *pools.Invalid) {
 		text += ": " + report.Diagnostics[0].Summary + ": " + report.Diagnostics[0].Detail
 	}
 	d.tellStatus(github.CommitStatus{Commit: invalid.Revision, Context: poolsContext, State: github.StateFailure, Text: text})
-	d.tellCheck(d.cfg.Reports.Repo, d.checkOf(poolsContext, invalid.Revision, report, "The pools in force stay as they are."))
+	d.tellCheck(d.cfg.Reports.Repo, d.checkOf(poolsContext, invalid.Revision, report, "The pools in force stay as they are: "+d.state.stays()+"."))
 }
 
 func (d *Daemon) tellStatus(s github.CommitStatus) {

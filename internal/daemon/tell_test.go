@@ -135,6 +135,9 @@ func TestCommitsAreToldWhatBecameOfThem(t *testing.T) {
 				continue
 			}
 			states = append(states, got.State)
+			if stays := fmt.Sprintf("revision %040x stays in force.", 1); got.Check && !strings.Contains(got.Summary, stays) {
+				p.t.Errorf("the check of the refused commit says %q, want %q", got.Summary, stays)
+			}
 			if got.Check && (len(got.Notes) == 0 || got.Notes[0].Path != "pools/linux.hcl" || got.Notes[0].StartLine != 4 || got.Notes[0].Level != "failure") {
 				p.t.Errorf("notes of the refused commit: %+v", got.Notes)
 			}
@@ -151,6 +154,34 @@ func TestCommitsAreToldWhatBecameOfThem(t *testing.T) {
 				p.t.Errorf("%s are off: %s", r.What, r.Off)
 			}
 		}
+	})
+}
+
+// TestPushBringsItsCommitIntoForceAtOnce, and what it says is not believed: the
+// commit is the one that the repository has.
+func TestPushBringsItsCommitIntoForceAtOnce(t *testing.T) {
+	told(t, all(), func(p *play, c *commits) {
+		p.stop()
+		p.every.Pools = time.Hour
+		p.start()
+		time.Sleep(10 * time.Second)
+		inForce := func(id string) func() bool { return func() bool { return p.status().Revision == id } }
+		first, second := c.put(one(5)), c.put(one(6))
+		c.move(first)
+		time.Sleep(10 * time.Minute)
+		if inForce(first)() {
+			p.t.Fatal("a commit is in force before anybody looked")
+		}
+		body := fmt.Sprintf(`{"ref":"refs/heads/main","after":%q,"repository":{"full_name":"acme/pools"}}`, second)
+		if w := p.post(strings.NewReader(body), map[string]string{"X-Hub-Signature-256": sign("sha256", sha256.New, "a guess", body), "X-GitHub-Event": "push", "Content-Type": "application/json"}); w.Code != http.StatusUnauthorized {
+			p.t.Errorf("a push with another signature: %d, want 401", w.Code)
+		}
+		time.Sleep(time.Minute)
+		if inForce(first)() {
+			p.t.Error("a push with another signature woke the daemon")
+		}
+		p.event("push", body)
+		p.until(2*time.Second, "the commit of the branch is in force", inForce(first))
 	})
 }
 
