@@ -139,11 +139,15 @@ var answers = map[string]func() any{
 	"GET /v1/jobs/42": func() any { return new(daemon.JobDetail) },
 	"POST /v1/sync":   func() any { return new(struct{}) },
 
-	"GET /v1/rollouts":          func() any { return new([]daemon.RolloutStatus) },
-	"GET /v1/rollouts/history":  func() any { return new([]daemon.RolloutTurn) },
-	"POST /v1/rollouts/a/pause": func() any { return new(daemon.RolloutStatus) },
-	"POST /v1/rollouts/a/retry": func() any { return new(daemon.RolloutStatus) },
-	"POST /v1/preview":          func() any { return new(daemon.Preview) },
+	"GET /v1/rollouts":         func() any { return new([]daemon.RolloutStatus) },
+	"GET /v1/rollouts/history": func() any { return new([]daemon.RolloutTurn) },
+	"POST /v1/preview":         func() any { return new(daemon.Preview) },
+
+	"POST /v1/rollouts/a/pause":   func() any { return new(daemon.RolloutStatus) },
+	"POST /v1/rollouts/a/resume":  func() any { return new(daemon.RolloutStatus) },
+	"POST /v1/rollouts/a/promote": func() any { return new(daemon.RolloutStatus) },
+	"POST /v1/rollouts/a/abort":   func() any { return new(daemon.RolloutStatus) },
+	"POST /v1/rollouts/a/retry":   func() any { return new(daemon.RolloutStatus) },
 }
 
 // serveAdmin starts a daemon's admin API that answers from files: "admin

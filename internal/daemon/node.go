@@ -118,7 +118,7 @@ func (d *Daemon) nodeMissing(s *state, name string, n *node) {
 		return
 	}
 	delete(s.nodes, name)
-	d.bury(s, name)
+	d.bury(s, name, nil)
 	if n.trips >= tripsMost {
 		d.keepBroken()
 	}

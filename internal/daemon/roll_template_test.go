@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
+	"github.com/dayfly-ci/dayfly/internal/sim"
 )
 
 // TestTemplateThatVanishesMidRollLeavesTheGoodOne: a template that is removed by
@@ -51,5 +52,32 @@ func TestTwoTemplatesOfOneVersionAreToldAndNotUsed(t *testing.T) {
 		if _, ok := p.troubled("both claim"); ok {
 			t.Error("it is still told when one is gone")
 		}
+	})
+}
+
+// TestAnotherBuildOfTheVersionInUseIsToldAndNotUsed: nobody has tried it, and
+// jobs would get it unseen. What was there first stays in use, also after a
+// start, and what was changed by hand is in the plan.
+func TestAnotherBuildOfTheVersionInUseIsToldAndNotUsed(t *testing.T) {
+	story(t, usual, rolling(""), func(p *play) {
+		p.retell(9000, "2.335.1-1", "b1")
+		time.Sleep(15 * time.Minute)
+		p.template(9001, "2.335.1-1", string(sim.NeverRegisters)) // in one move: no listing sees it without its build
+		p.retell(9001, "2.335.1-1", "b2")
+		const told = "template 9001 on pve says that it is ubuntu-24.04@2.335.1-1, which template 9000 is, of another build: it is not used"
+		p.until(5*time.Minute, "it is told", func() bool { _, ok := p.troubled(told); return ok && p.strays(told) })
+		p.serves(3)
+		p.crash()
+		p.start()
+		time.Sleep(5 * time.Minute)
+		if _, ok := p.troubled(told); !ok {
+			p.t.Errorf("after a new start it is not told: %+v", p.status().Troubles)
+		}
+		p.serves(2)
+		if n := p.w.Summary().Ailing; n != 0 {
+			p.t.Errorf("%d runners were of the build that nobody has tried", n)
+		}
+		p.w.Proxmox.Remove(9001)
+		p.until(15*time.Minute, "it is over", func() bool { _, ok := p.troubled(told); return !ok })
 	})
 }

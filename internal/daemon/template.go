@@ -45,11 +45,17 @@ func (d *Daemon) vet(s *state, list proxmox.Listing) []fleet.Template {
 	var good []fleet.Template
 	there := map[string]bool{}
 	changed := false
+	rivals := s.rivals(list)
 	for _, t := range list.Templates {
 		key := templateOn(list.Node, t.VMID)
 		there[key] = true
 		was, known := s.born[key]
 		is := birth{t.Ref, t.Build, t.Runner}
+		if o, is := rivals[t.VMID]; is {
+			d.trouble(strayed+key, fmt.Sprintf("template %d on %s says that it is %s, which template %d is, of another build: it is not used", t.VMID, list.Node, t.Ref, o),
+				"give each build a version of its own, or remove one of the two")
+			continue
+		}
 		if !known || is.Build != was.Build || is.Build == "" {
 			changed = changed || is != was
 			s.born[key], was = is, is // made anew on the same VMID
@@ -69,10 +75,10 @@ func (d *Daemon) vet(s *state, list proxmox.Listing) []fleet.Template {
 	for key := range s.born {
 		if node, _, _ := strings.Cut(key, "/"); node == list.Node && !there[key] {
 			delete(s.born, key)
-			d.fine(strayed + key)
 			changed = true
 		}
 	}
+	d.bury(s, list.Node, there)
 	if changed {
 		text, err := json.Marshal(s.born)
 		if err != nil { // texts alone
@@ -116,11 +122,39 @@ func (d *Daemon) spoilt(list proxmox.Listing, u proxmox.Foreign, was birth) {
 		"undo the change of its description or tags, or build it anew")
 }
 
-// bury ends the troubles with the templates of a node that has left.
-func (d *Daemon) bury(s *state, node string) {
-	for key := range s.born {
-		if strings.HasPrefix(key, node+"/") {
-			d.fine(strayed + key)
+// rivals finds the new templates that claim to be another build's, and the
+// template that is of it. Of two that are both new, the core uses neither.
+func (s *state) rivals(list proxmox.Listing) map[fleet.VMID]fleet.VMID {
+	found := map[fleet.VMID]fleet.VMID{}
+	for _, t := range list.Templates {
+		if o := s.rival(list, t); o != 0 {
+			found[t.VMID] = o
+		}
+	}
+	return found
+}
+
+// rival is the template that a new one of a listing claims to be: what is known
+// already stays in use, for nobody has tried the other build. Copies are of the
+// build that they are made from; 0: there is none.
+func (s *state) rival(list proxmox.Listing, t fleet.Template) fleet.VMID {
+	if was, known := s.born[templateOn(list.Node, t.VMID)]; known && was.Build == t.Build || t.Build == "" || t.Copy {
+		return 0
+	}
+	for _, o := range list.Templates {
+		was, known := s.born[templateOn(list.Node, o.VMID)]
+		if known && o.VMID != t.VMID && !o.Copy && was == (birth{t.Ref, o.Build, o.Runner}) && o.Ref == t.Ref && o.Build != t.Build && o.Build != "" {
+			return o.VMID
+		}
+	}
+	return 0
+}
+
+// bury ends the troubles with the templates of a node that are gone.
+func (d *Daemon) bury(s *state, node string, there map[string]bool) {
+	for key := range s.troubles {
+		if name, is := strings.CutPrefix(key, strayed); is && strings.HasPrefix(name, node+"/") && !there[name] {
+			d.fine(key)
 		}
 	}
 }
