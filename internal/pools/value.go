@@ -78,7 +78,7 @@ func (r *reader) flag(a *hcl.Attribute) bool {
 }
 
 // text reads a text that re matches; what says so in words.
-func (r *reader) text(a *hcl.Attribute, re *regexp.Regexp, what string) string {
+func (r *reader) text(a *hcl.Attribute, re interface{ MatchString(string) bool }, what string) string {
 	v, ok := r.typed(a, cty.String, "A text in quotes")
 	if !ok {
 		return ""
