@@ -16,6 +16,7 @@ const (
 	exited    journal.Stage = "exited"    // a launched container runs no longer
 	worker    journal.Stage = "worker"    // the job's process was seen on its node
 	collected journal.Stage = "collected" // what the container left is kept
+	again     journal.Stage = "restarted" // its container booted a second time
 	silent    journal.Stage = "silent"    // GitHub hears nothing of it any more
 )
 

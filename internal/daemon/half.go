@@ -18,7 +18,7 @@ import (
 // half is what is known of a node's root half that answers.
 type half struct {
 	client *host.Client
-	boots  map[fleet.VMID]string // of the containers that run, as it told last; owned by the loop
+	boots  map[fleet.VMID]string // of the containers that run, as it told last; nil: not yet; owned by the loop
 	work   *look                 // at the worker processes on its node
 }
 
@@ -128,7 +128,7 @@ func (d *Daemon) followHalf(ctx context.Context, c *host.Client) error {
 		return fmt.Errorf("root half at %s: it touches VMIDs %d to %d only, the range is %d to %d",
 			c.Where(), hello.First, hello.Last, d.cfg.First, d.cfg.Last)
 	}
-	h := &half{client: c, boots: map[fleet.VMID]string{}, work: newLook(never)}
+	h := &half{client: c, work: newLook(never)}
 	d.halves.set(hello.Node, h)
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
@@ -155,6 +155,9 @@ func (d *Daemon) followHalf(ctx context.Context, c *host.Client) error {
 	}
 }
 
+// notByUs is what is said of a container that boots a second time.
+const notByUs = "its container was started again, and not by dayfly: a guest that has run uses no JIT config again, and goes down"
+
 // viewed applies what a root half tells of the containers that run. Only that a
 // boot which it told of is over is a fact: who is not in the view may have
 // started since.
@@ -165,6 +168,10 @@ func (d *Daemon) viewed(s *state, node string, h *half, view host.View) {
 	}
 	for _, r := range s.inOrder() {
 		was := h.boots[r.VMID]
+		if r.Node == node && h.boots != nil && now[r.VMID] != "" && now[r.VMID] != was && (was != "" || !r.Ended.IsZero()) {
+			d.log.Warn("container was started again", "runner", r.Name, "vmid", int(r.VMID), "node", node, "reason", notByUs)
+			d.save(r, again, notByUs)
+		}
 		if r.Node != node || was == "" || now[r.VMID] == was {
 			continue
 		}

@@ -3,6 +3,7 @@ package daemon_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -191,6 +192,40 @@ func TestUsedContainerIsNeverASpare(t *testing.T) {
 		p.succeeded(id, second)
 		if s := p.w.Summary(); s.Restarts != 0 {
 			p.t.Errorf("a used container was started again: %s", s)
+		}
+	})
+}
+
+// TestContainerThatIsStartedAgainIsSaid has somebody start the container of a
+// job that is over, before it is removed.
+func TestContainerThatIsStartedAgainIsSaid(t *testing.T) {
+	halfStory(t, usual, one(1), func(p *play) {
+		p.govern(func(r *http.Request) fate {
+			if r.Method == http.MethodDelete && r.URL.Hostname() == "pve.test" {
+				return refuse
+			}
+			return arrive
+		})
+		id := p.job("acme/app", 10*time.Second)
+		p.began(id, time.Minute)
+		vmid := p.running()[0]
+		p.until(2*time.Minute, "its container is down", func() bool { return len(p.running()) == 0 })
+		time.Sleep(time.Second) // and that was told
+		r := httptest.NewRequest(http.MethodPost, fmt.Sprintf("/api2/json/nodes/pve/lxc/%d/status/start", vmid), nil)
+		r.Header.Set("Authorization", "PVEAPIToken=root@pam!hand="+p.w.Proxmox.AddToken("root@pam!hand", false))
+		w := httptest.NewRecorder()
+		if p.w.ProxmoxAPI().ServeHTTP(w, r); w.Code != http.StatusOK {
+			p.t.Fatalf("start it by hand: %d %s", w.Code, w.Body)
+		}
+		p.until(time.Minute, "the timeline tells", func() bool {
+			_, details := p.timeline(id)
+			return details["restarted"] == "its container was started again, and not by dayfly: a guest that has run uses no JIT config again, and goes down"
+		})
+		p.govern(nil)
+		p.served(10 * time.Minute)
+		p.succeeded(id)
+		if n := p.logged(`msg="container was started again"`); n != 1 || p.w.Summary().Restarts != 1 {
+			p.t.Errorf("%d lines of the log tell of it, want one: %s", n, p.w.Summary())
 		}
 	})
 }
