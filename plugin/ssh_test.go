@@ -198,11 +198,12 @@ func TestSignalWhileACommandRunsOverSSH(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newInside(t)
+			t.Cleanup(func() { g.root.Must("touch /opt/end") }) // of what the end of its connection does not end
 			g.write(g.source("one", ""), `
 build {
   sources = ["source.dayfly-lxc.one"]
   provisioner "shell" {
-    inline = ["touch /opt/started", "exec sleep 302"]
+    inline = ["touch /opt/started", "until [ -e /opt/end ]; do sleep 1; done"]
   }
 }
 `)
