@@ -74,6 +74,7 @@ func TestExitIsSaidInWords(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"result":"success","code":"exited","status":"0"}`:          "exited 0: its work was over",
 		`{"result":"exit-code","code":"exited","status":"7"}`:        "exited 7: GitHub serves this runner version no longer: bake a new template",
+		`{"result":"exit-code","code":"exited","status":"17"}`:       "exited 17: its container was used up: it had run already, or could not take note of it",
 		`{"result":"oom-kill","code":"killed","status":"KILL"}`:      "killed KILL (oom-kill)",
 		`{"result":"timeout","code":"killed","status":"INT"}`:        "killed INT (timeout)",
 		`{"result":"success","code":"\u001b[2J","status":"\u0007x"}`: "?[2J ?x",

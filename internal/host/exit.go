@@ -30,11 +30,14 @@ func (e *Evidence) exit() string {
 	return ""
 }
 
-// exitCodes are the runner's own (actions/runner, Constants.cs, ReturnCode).
+// exitCodes are the runner's own (actions/runner, Constants.cs, ReturnCode), and
+// that of the guest's program begin.
 var exitCodes = map[string]string{
 	"0": "its work was over",
 	"1": "it could not run: bad or deleted registration, or a runner that GitHub takes no longer",
 	"2": "it failed in a way that another try may mend",
 	"5": "another runner has its session: the JIT config was used twice",
 	"7": "GitHub serves this runner version no longer: bake a new template",
+
+	"17": "its container was used up: it had run already, or could not take note of it",
 }

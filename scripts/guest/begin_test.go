@@ -100,7 +100,7 @@ func TestContainerRunsOnce(t *testing.T) {
 	}
 	second := beginIn(t, dir)
 	second.put(t, "run/jit", config)
-	second.run(t, 1, "this container has run already\n")
+	second.run(t, 17, "this container has run already\n")
 	if _, err := os.Stat(dir + "/run/jit"); err == nil {
 		t.Error("a config that must not be used is still there")
 	}

@@ -311,6 +311,9 @@ func TestContainerThatWasStartedTwiceRunsNothing(t *testing.T) {
 	if got := g.read("var/lib/dayfly/journal.txt"); !strings.Contains(got, "this container has run already") {
 		t.Errorf("the journal does not say so: %s", got)
 	}
+	if got := g.read("var/lib/dayfly/exit.json"); !strings.Contains(got, `"status":"17"`) {
+		t.Errorf("the end is told as %s", got)
+	}
 	for _, e := range w.GitHub.History()[before:] {
 		if e.Runner == g.name {
 			t.Errorf("GitHub heard of it again: %s", e)
