@@ -213,7 +213,7 @@ func (s *Server) run(ch ssh.Channel, requests <-chan *ssh.Request, command strin
 	s.command = append(s.command, command)
 	s.mu.Unlock()
 	cmd := s.shell(command)
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = ch, ch.Stderr(), time.Second
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = ch, ch.Stderr(), 3*time.Second
 	in, err := cmd.StdinPipe()
 	if err == nil {
 		err = cmd.Start()

@@ -10,8 +10,9 @@ import (
 )
 
 // patience is how long the output of a command is waited for after its end: a
-// child that it left behind may hold it open for ever.
-const patience = time.Second
+// child that it left behind may hold it open for ever, and a busy machine is
+// slow to copy it.
+const patience = 3 * time.Second
 
 // Local is the node that the build runs on.
 type Local struct{}
