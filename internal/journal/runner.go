@@ -42,7 +42,7 @@ func forgetting(name string, at time.Time, events []Event) func(*tx) error {
 }
 
 // Runners returns those not forgotten, by name, as last written. What is only
-// observed (Container, Registration, Pending) is not in them.
+// observed (Container, Registration, Pending, Drift, Silent) is not in them.
 func (j *Journal) Runners(ctx context.Context) (runners []fleet.Runner, err error) {
 	err = j.read("read runners", func(s *session) error {
 		runners = nil

@@ -314,7 +314,7 @@ func secretIn(t reflect.Type) string {
 func TestEveryFieldIsStored(t *testing.T) {
 	j := open(t, ":memory:", journal.Options{})
 	ctx := context.Background()
-	observed := map[string]bool{"Container": true, "Registration": true, "Pending": true, "Drift": true}
+	observed := map[string]bool{"Container": true, "Registration": true, "Pending": true, "Drift": true, "Silent": true}
 	var r fleet.Runner
 	fillIn(t, reflect.ValueOf(&r).Elem(), observed)
 	if err := j.Save(ctx, r); err != nil {
