@@ -60,6 +60,9 @@ func (b *bench) boots(ctx context.Context, s *site, rounds int) (results, error)
 		if one, err = s.serve(ctx, "warm"); err != nil {
 			return nil, err
 		}
+		if slices.ContainsFunc(one.stages, func(s stage) bool { return s.Name == systemdRuns }) {
+			return nil, errors.New("the job did not run in the container that was warm: it booted after its webhook had come")
+		}
 		warm = append(warm, one.took)
 		fmt.Fprintf(b.progress, "  lxc-start alone %.0f ms, spare %.0f ms, warm %.1f ms, base image %.0f ms, warm and idle %.1f MB\n",
 			milliseconds(bare[i]), milliseconds(spare[i]), milliseconds(warm[i]), milliseconds(stock[i]), memory[i])
@@ -224,6 +227,8 @@ func happened(timeline []daemon.Event, what string) bool {
 	return slices.ContainsFunc(timeline, func(e daemon.Event) bool { return e.What == what })
 }
 
+const systemdRuns = "systemd runs" // a stage
+
 // account makes stages of a job's timeline and of what its guest said.
 func account(timeline []daemon.Event, guest map[string]time.Duration) (served, error) {
 	var decided, delivered time.Time
@@ -249,7 +254,7 @@ func account(timeline []daemon.Event, guest map[string]time.Duration) (served, e
 			add(e.What, e.At, "journal")
 		}
 	}
-	for name, what := range map[string]string{"init": "systemd runs", "waiting": "config is waited for", "runner": "runner's program runs"} {
+	for name, what := range map[string]string{"init": systemdRuns, "waiting": "config is waited for", "runner": "runner's program runs"} {
 		add(what, node.When(guest[name]), "guest")
 	}
 	return one, nil
