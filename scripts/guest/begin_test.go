@@ -33,7 +33,7 @@ func beginIn(t *testing.T, dir string, env ...string) *beginning {
 	b := &beginning{dir: dir}
 	for name, text := range map[string]string{
 		"bin/setpriv": "#!/bin/sh\nprintf '%s ' \"$@\" >" + dir + "/became\necho >>" + dir + "/became\n/usr/bin/env >>" + dir + "/became\n",
-		"bin/begun":   "#!/bin/sh\necho \"$@\" >" + dir + "/begun\n/usr/bin/env >>" + dir + "/begun\nread -r _ && echo go >>" + dir + "/begun\nls -l /proc/$$/fd >>" + dir + "/begun\n",
+		"bin/begun":   "#!/bin/sh\necho \"$@\" >" + dir + "/begun\n/usr/bin/env >>" + dir + "/begun\n",
 		"etc/passwd":  passwd,
 	} {
 		b.put(t, name, text)
@@ -150,9 +150,8 @@ func TestRunnerWaitsForItsConfig(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	until(t, "it waits again when what it waits with is gone", func() bool { pid := tail(); return pid != "" && pid != one })
-	until(t, "begun does what needs no config", func() bool { return strings.Contains(b.read(t, "begun"), "PWD=") })
-	if became, begun := b.read(t, "became"), b.read(t, "begun"); became != "" || strings.Contains(begun, "\ngo\n") {
-		t.Fatalf("without a config, it became %q, and begun has %q", became, begun)
+	if got := b.read(t, "became"); got != "" {
+		t.Fatalf("without a config, it became %q", got)
 	}
 	b.put(t, "run/jit", config)
 	if err := b.cmd.Wait(); err != nil || b.wrote.String() != "" {
@@ -161,7 +160,6 @@ func TestRunnerWaitsForItsConfig(t *testing.T) {
 	if got := b.read(t, "became"); !strings.Contains(got, "\n"+config) {
 		t.Errorf("it became %q", got)
 	}
-	until(t, "the clock runs", func() bool { return strings.Contains(b.read(t, "begun"), "\ngo\n") })
 	until(t, "nothing waits any more", func() bool { return tail() == "" })
 }
 
@@ -197,7 +195,7 @@ BAD-NAME=x
 	if n := strings.Count(got, canary); n != 1 {
 		t.Errorf("the config is %d times in the runner's environment", n)
 	}
-	until(t, "begun's clock runs", func() bool { return strings.Contains(b.read(t, "begun"), "\ngo\n") })
+	until(t, "begun runs", func() bool { return strings.Contains(b.read(t, "begun"), "PWD=") })
 	if got := b.read(t, "begun"); !strings.HasPrefix(got, "1001:121 60\n") || strings.Contains(got, canary) {
 		t.Errorf("begun was told %q", got)
 	}
@@ -213,18 +211,11 @@ func TestRunnerHasItsTime(t *testing.T) {
 	}
 	write(t, dir+"/run/jit")
 	write(t, dir+"/lib/started")
-	for _, c := range []struct{ told, want string }{
-		{"", ""}, // there is no config: the host must not think so
-		{"\n", "chown 1001:121 " + dir + "/run/job\njit\njob\nsleep 60\njob\nsystemctl stop --no-block dayfly-runner.service\njob\noverdue\n"},
-	} {
-		out, code := fed(t, c.told, dir, "begun 1001:121 60", "PATH="+dir+":"+os.Getenv("PATH"))
-		said, _ := os.ReadFile(dir + "/said")
-		if code != 0 || out != "" || string(said) != c.want {
-			t.Errorf("told %q: got %d, %q; it said %q, want %q", c.told, code, out, said, c.want)
-		}
-		if _, err := os.Stat(dir + "/run/job"); (err == nil) != (c.want != "") {
-			t.Errorf("told %q: the job's folder is there: %t", c.told, err == nil)
-		}
+	out, code := sh(t, dir, "begun 1001:121 60", "PATH="+dir+":"+os.Getenv("PATH"))
+	said, err := os.ReadFile(dir + "/said")
+	want := "chown 1001:121 " + dir + "/run/job\njit\njob\nsleep 60\njob\nsystemctl stop --no-block dayfly-runner.service\njob\noverdue\n"
+	if code != 0 || out != "" || err != nil || string(said) != want {
+		t.Errorf("got %d, %q, %v; it said %q, want %q", code, out, err, said, want)
 	}
 	if at, err := os.Stat(dir + "/lib/reserve"); err != nil || at.Size() != 1<<20 {
 		t.Errorf("no room is kept for evidence: %v", err)

@@ -198,15 +198,8 @@ func TestConfigThatIsNoneIsRefused(t *testing.T) {
 // sh runs one of the files with its directories below dir.
 func sh(t *testing.T, dir, file string, env ...string) (out string, code int) {
 	t.Helper()
-	return fed(t, "", dir, file, env...)
-}
-
-// fed is sh with something on the standard input.
-func fed(t *testing.T, input, dir, file string, env ...string) (out string, code int) {
-	t.Helper()
 	name, args, _ := strings.Cut(file, " ")
 	cmd := exec.Command("bash", append([]string{filepath.Join("files", name)}, strings.Fields(args)...)...)
-	cmd.Stdin = strings.NewReader(input)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "DAYFLY_LIB=" + dir + "/lib", "DAYFLY_RUN=" + dir + "/run"}, env...)
 	text, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil {

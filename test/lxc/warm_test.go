@@ -4,18 +4,20 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dayfly-ci/dayfly/internal/sim"
+	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
 )
 
-// A container that waits for its JIT config has booted and does nothing; when
-// the config appears, as one file in memory, the runner starts at once.
+// A container that waits for its JIT config has booted and does nothing, and what
+// it has done shows the root half that it had none; when the config appears, as
+// one file in memory, the runner starts at once.
 func TestWaitingContainerTakesItsConfigFromAFile(t *testing.T) {
 	w := inLab(t)
 	t.Parallel()
 	g := w.clone(t, w.template(t))
 	w.Proxmox.SetFirewall(g.vmid, map[string]string{"enable": "1", "policy_in": "DROP", "policy_out": "ACCEPT", "macfilter": "1", "dhcp": "1"})
 	g.set(map[string]string{"net0": "name=eth0,bridge=vmbr0,ip=dhcp,firewall=1"})
+	g.adopt()
 	g.start()
 	g.until("it waits", func() bool {
 		out, _ := g.exec("systemctl is-active dayfly-runner.service multi-user.target; ls -d /run/dayfly")
@@ -23,9 +25,9 @@ func TestWaitingContainerTakesItsConfigFromAFile(t *testing.T) {
 	})
 	id := g.job("echo hello")
 	config := g.mint()
-	if out, err := g.exec("umask 077; cd /run/dayfly; printf '%s\nDAYFLY_POOL=linux\nDAYFLY_NODE=pve\n' '" +
-		sim.JITVariable + "=" + config + "' >.jit; mv .jit jit"); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	facts := map[string]string{"DAYFLY_POOL": "linux", "DAYFLY_NODE": "pve"}
+	if _, err := w.half(t).Inject(t.Context(), fleet.VMID(g.vmid), g.name, fleet.NewSecret(config), facts, nil); err != nil {
+		t.Fatal(err)
 	}
 	g.ended()
 	j, _ := w.GitHub.Job(id)
