@@ -101,10 +101,11 @@ func (d *demo) summary(ctx context.Context) (demoSummary, error) {
 // wholeLife is what the timeline of a job that was served must tell.
 var wholeLife = []string{"queued", "delivered", "minted", "started", "listening", "running", "done", "destroyed"}
 
-// whole gives the daemon a moment to write down the end of what it has just
-// done: a container is gone before its record is there.
+// whole gives the daemon time to write down the end of a container: it is gone
+// before its record is there, and where a kill cut its destroy off, it is looked
+// for first.
 func (d *demo) whole(ctx context.Context, j daemon.JobDetail) (daemon.JobDetail, error) {
-	for deadline := time.Now().Add(10 * time.Second); len(gaps(j)) > 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); len(gaps(j)) > 0 && time.Now().Before(deadline); {
 		if err := d.pause(ctx, 20*time.Millisecond); err != nil {
 			return j, err
 		}

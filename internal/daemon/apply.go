@@ -90,12 +90,25 @@ func (d *Daemon) contained(r *runner, c proxmox.Container) {
 	}
 	switch {
 	case c.State == fleet.Running && !r.Launched.IsZero() && r.Started.IsZero():
-		r.Started = now // by a launch that was cut off
+		d.foundRunning(r, c, now)
 	case c.State == fleet.Stopped && !r.Launched.IsZero() && r.Started.IsZero() && r.Spent.IsZero():
 		spent("its launch was cut off")(r)
 	case c.State == fleet.Stopped && !r.Started.IsZero():
 		d.poweredOff(r, was)
 	}
+}
+
+// foundRunning notes that a container runs whose launch did not end: its outcome
+// is lost, so its story is told by what is seen.
+func (d *Daemon) foundRunning(r *runner, c proxmox.Container, now time.Time) {
+	r.Started = now
+	if !r.Spent.IsZero() {
+		return // its launch ended, and failed
+	}
+	if c.Launched {
+		d.save(r, journal.Minted, "its launch was cut off, with a JIT config for it")
+	}
+	d.save(r, journal.Started, "found running")
 }
 
 // poweredOff notes that a launched container runs no longer.

@@ -22,8 +22,8 @@ func effect(r *http.Request) bool {
 // TestCrashAtEveryEffectOfAJobLosesNothing kills the daemon before and after
 // each of its effects in the life of one job, the first, the second and so on,
 // until there are no more. Whatever it had just done, the job must be served
-// by the daemon that is started after it, nothing may be left, and nothing may
-// be used twice.
+// by the daemon that is started after it, nothing may be left, nothing may be
+// used twice, and the job's timeline must be whole.
 func TestCrashAtEveryEffectOfAJobLosesNothing(t *testing.T) {
 	for name, does := range map[string]fate{"before": kill, "after": doom} {
 		struck := 0
@@ -68,6 +68,17 @@ func crashAt(t *testing.T, n int64, does fate) (struck bool) {
 	}
 	p.served(15 * time.Minute)
 	p.succeeded(id)
+	// A container is gone a moment before its story is whole.
+	var told string
+	p.until(time.Minute, "the end of its container is told", func() bool {
+		told, _ = p.timeline(id)
+		return strings.Contains(told, "destroyed ")
+	})
+	for _, want := range []string{"queued", "minted", "started", "listening", "running", "done"} {
+		if !strings.Contains(told, want+" ") {
+			p.t.Errorf("the job's timeline lacks %q: %s", want, told)
+		}
+	}
 	if s := p.w.Summary(); s.JITMinted > 2 {
 		p.t.Errorf("%d JIT configs for one job and one crash, want 2 at most", s.JITMinted)
 	}

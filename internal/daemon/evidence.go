@@ -84,8 +84,11 @@ func evidenceText(e host.Evidence) string {
 	if e.Stats.DiskFull {
 		parts = append(parts, "disk full")
 	}
-	if s := e.Stats; s.Memory > 0 || s.CPU > 0 {
-		parts = append(parts, fmt.Sprintf("memory %d MiB, CPU %s, disk %d MiB", s.Memory>>20, s.CPU.Round(10*time.Millisecond), s.Disk>>20))
+	if s := e.Stats; s.Memory > 0 { // a node may not count it
+		parts = append(parts, fmt.Sprintf("memory %d MiB", s.Memory>>20))
+	}
+	if s := e.Stats; s.CPU > 0 {
+		parts = append(parts, fmt.Sprintf("CPU %s, disk %d MiB", s.CPU.Round(10*time.Millisecond), s.Disk>>20))
 	}
 	parts = append(parts, fmt.Sprintf("%d files, %d KiB", len(e.Files), (size+1023)>>10))
 	if len(e.Missed) > 0 {

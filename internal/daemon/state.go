@@ -53,6 +53,7 @@ type runner struct {
 	free     bool      // its VMID is seen to be free
 
 	destroyed bool // its destroy task ended well: nothing is left on its VMID
+	told      bool // its end is in the journal
 	dud       bool // it counts as a failed launch of its pool
 	hushed    bool // that GitHub hears nothing of it was told
 	absent    bool // it counts as ended because a listing left it out
@@ -187,10 +188,19 @@ func (d *Daemon) forget(now time.Time) int {
 		d.fine("runner " + r.Name)
 		d.fine(strangerOn + r.Name)
 		d.fine(driftOf + r.Name)
-		d.later.Forget(r.Name, now)
+		d.later.Forget(r.Name, now, end(r)...)
 	}
 	s.forgetHolds(now)
 	return len(s.runners)
+}
+
+// end is the event of a container that is gone although no destroy of ours was
+// seen to end: a crash cut it off, or somebody else did it.
+func end(r *runner) []journal.Event {
+	if r.told || r.VMID == 0 {
+		return nil
+	}
+	return []journal.Event{event(r.Runner, journal.Destroyed, "found gone")}
 }
 
 // doubtful reports whether something that no listing shows may be left on the

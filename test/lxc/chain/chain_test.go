@@ -63,6 +63,12 @@ func (s *spoken) String() string {
 	return s.text.String()
 }
 
+// end is the last of it.
+func (s *spoken) end() string {
+	lines := strings.SplitAfter(s.String(), "\n")
+	return strings.Join(lines[max(0, len(lines)-25):], "")
+}
+
 // allServed is the day's last line: jobs, of them served and cancelled, runners
 // (a launch that is cut off costs one), what is left, live jobs killed.
 var allServed = regexp.MustCompile(`(?m)^ *7 +7 +0 +[0-9]+ +0 +0 +0$`)
@@ -71,7 +77,7 @@ func TestChain(t *testing.T) {
 	cmd, out := demo(t)
 	before := traces(cmd)
 	if err := cmd.Run(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("%v; it ended so:\n%s\nthe whole day:\n%s", err, out.end(), out)
 	}
 	for _, want := range []string{
 		"storage driver: overlay2 runs containers", "It passed its smoke test", "hello from a container in the container",
@@ -87,7 +93,7 @@ func TestChain(t *testing.T) {
 		t.Error("not every job was served once, or something is left")
 	}
 	if t.Failed() {
-		t.Log(out)
+		t.Logf("it ended so:\n%s\nthe whole day:\n%s", out.end(), out)
 	}
 	goes(t, cmd, before)
 }
