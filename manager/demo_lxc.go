@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -187,7 +188,7 @@ func (d *demo) lxcWorld() error {
 	broker := "http://" + listener.Addr().String() + "/"
 	d.world = sim.New(sim.Config{
 		Seed: d.o.seed,
-		PVE:  pve.Config{Nodes: []string{lab.Host}, Timing: pve.Timing{StatusLag: 10 * time.Second}, Machine: new(lab.Machine)},
+		PVE:  pve.Config{Nodes: []string{lab.Host}, CPUs: runtime.NumCPU(), Timing: pve.Timing{StatusLag: 10 * time.Second}, Machine: new(lab.Machine)},
 		Hub: hub.Config{
 			Webhook: hub.Webhook{URL: d.webhook, Secret: d.secret, Transport: http.DefaultTransport},
 			Timing:  hub.Timing{API: 5 * time.Millisecond, JIT: 50 * time.Millisecond, Webhook: 10 * time.Millisecond}, Broker: broker,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -91,7 +92,7 @@ func greeted(t *testing.T, c *host.Client) host.Hello {
 func TestRootHalfRunsFromTheDaemonsConfiguration(t *testing.T) {
 	socket, _ := startHalf(t, "")
 	c := host.Local(socket)
-	want := host.Hello{Contract: host.Contract, Version: thisVersion().Version, Node: "pve7", First: 20000, Last: 20999}
+	want := host.Hello{Contract: host.Contract, Version: thisVersion().Version, Node: "pve7", First: 20000, Last: 20999, Cores: runtime.NumCPU()}
 	if got := greeted(t, c); got != want {
 		t.Errorf("hello is %+v, want %+v", got, want)
 	}

@@ -93,7 +93,9 @@ func crashAt(t *testing.T, n int64, does fate) (struck bool) {
 // about to register the runners of two jobs that it was told of; nobody tells
 // it again.
 func TestWhatWasKnownBeforeAKillIsServedWithinSeconds(t *testing.T) {
-	story(t, usual, spares(4, 2), func(p *play) {
+	quick := usual
+	quick.PVE.Timing.Clone = 500 * time.Millisecond // both spares may be used up, and one is cloned after the other
+	story(t, quick, spares(4, 2), func(p *play) {
 		p.until(3*time.Minute, "two spares are there", func() bool { return p.status().Pools[0].Phases["spare"] == 2 })
 		p.govern(once(calls("POST", "/generate-jitconfig"), kill))
 		ids := []hub.JobID{p.job("acme/app", 10*time.Second), p.job("acme/lib", 10*time.Second)}

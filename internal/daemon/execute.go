@@ -186,7 +186,7 @@ func (d *Daemon) finish(a fleet.Action, intent int64, out outcome) {
 		}
 		r.Pending = fleet.None
 		r.touched = time.Now()
-		if a.Kind == fleet.Clone && !errors.Is(out.err, fleet.ErrUnknownOutcome) {
+		if a.Kind == fleet.Clone && !errors.Is(out.err, fleet.ErrUnknownOutcome) || a.Kind == fleet.Destroy && out.err == nil && r.Cloned.IsZero() {
 			s.release(r)
 		}
 		if out.err == nil {
@@ -233,7 +233,7 @@ func (d *Daemon) conclude(intent int64, r *runner, out outcome) {
 }
 
 // release notes that a clone of ours holds its source no longer, whatever an
-// older listing says.
+// older listing says: it ended, or what it left half-made is gone.
 func (s *state) release(r *runner) {
 	if n := s.nodes[r.Node]; n != nil {
 		n.released[r.Source] = time.Now()

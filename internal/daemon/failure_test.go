@@ -44,6 +44,24 @@ func TestLockedTemplateIsWaitedFor(t *testing.T) {
 	})
 }
 
+// A template's lock ends when nobody tells: it is looked for before the next
+// listing is due.
+func TestLockThatEndsIsSeenSoon(t *testing.T) {
+	story(t, usual, one(4), func(p *play) {
+		p.stop()
+		p.w.Proxmox.SetOption(9000, "lock", "disk")
+		p.start()
+		id := p.job("acme/app", 10*time.Second)
+		time.Sleep(3 * time.Second)
+		p.w.Proxmox.Unlock(9000)
+		if took := p.began(id, time.Minute); took > 8*time.Second {
+			p.t.Errorf("the job began %s after the lock had ended, want 8 s at most", took)
+		}
+		p.served(2 * time.Minute)
+		p.succeeded(id)
+	})
+}
+
 // foreign puts containers of somebody else into our range: one that the token
 // cannot see, and one in our resource pool without a manifest of ours.
 func (p *play) foreign() []int {

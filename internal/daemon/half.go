@@ -18,6 +18,7 @@ import (
 // half is what is known of a node's root half that answers.
 type half struct {
 	client *host.Client
+	cores  int                   // of its node; 0: not told
 	boots  map[fleet.VMID]string // of the containers that run, as it told last; nil: not yet; owned by the loop
 	work   *look                 // at the worker processes on its node
 }
@@ -128,7 +129,7 @@ func (d *Daemon) followHalf(ctx context.Context, c *host.Client) error {
 		return fmt.Errorf("root half at %s: it touches VMIDs %d to %d only, the range is %d to %d",
 			c.Where(), hello.First, hello.Last, d.cfg.First, d.cfg.Last)
 	}
-	h := &half{client: c, work: newLook(never)}
+	h := &half{client: c, cores: hello.Cores, work: newLook(never)}
 	d.halves.set(hello.Node, h)
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() {

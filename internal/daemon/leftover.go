@@ -73,7 +73,8 @@ func (d *Daemon) probed(s *state, name string, taken bool) {
 }
 
 // watchLocks tells of templates that stay locked though no clone of ours holds
-// them: a worker that was killed leaves its source locked for ever.
+// them: a worker that was killed leaves its source locked for ever. Other locks
+// end, and jobs may wait for that: it is looked for soon, and then ever later.
 func (d *Daemon) watchLocks(s *state, name string) {
 	n := s.nodes[name]
 	busy := map[fleet.VMID]bool{}
@@ -102,6 +103,9 @@ func (d *Daemon) watchLocks(s *state, name string) {
 		}
 		if n.locked[t.VMID].IsZero() {
 			n.locked[t.VMID] = now
+		}
+		if again := max(time.Second, now.Sub(n.locked[t.VMID])); again < d.cfg.Every.Containers {
+			time.AfterFunc(again, func() { d.looks.containers.poke(name) })
 		}
 		if now.Sub(n.locked[t.VMID]) >= lockedAfter {
 			d.trouble(key, fmt.Sprintf("template %d (%s) on node %s is locked, and no clone of ours is under way", t.VMID, t.Ref, name),

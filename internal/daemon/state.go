@@ -86,9 +86,13 @@ func (d *Daemon) observed() fleet.Observed {
 			o.Partial = o.Partial || n.up
 			continue // nobody knows what is on it
 		}
+		h, total := d.halves.on(name), n.total
+		if h != nil && total.Cores == 0 {
+			total.Cores = h.cores // Proxmox tells only who has Sys.Audit
+		}
 		o.Nodes = append(o.Nodes, fleet.Node{
-			Name: name, Online: n.observed(), Down: !n.up, Host: d.halves.on(name) != nil, Away: d.halves.away(name, d.started),
-			Frail: n.trips >= tripsMost, Blind: n.blind, Total: n.total, Used: n.used, Stores: n.known(time.Now()),
+			Name: name, Online: n.observed(), Down: !n.up, Host: h != nil, Away: d.halves.away(name, d.started),
+			Frail: n.trips >= tripsMost, Blind: n.blind, Total: total, Used: n.used, Stores: n.known(time.Now()),
 		})
 		for _, t := range n.templates {
 			t.Outdated = cmp.Or(t.Outdated, s.outdated(t.Runner, time.Now()))

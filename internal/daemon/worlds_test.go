@@ -125,6 +125,9 @@ func randomWorld(t *testing.T, seed uint64, loud bool) {
 	if seed%4 == 0 {
 		cfg.Guest.Wait = 10 * time.Hour // as the guest of a template does; else warm ones go down by themselves
 	}
+	if seed%5 < 2 {
+		cfg.PVE.CPUs = 2 // spares are replaced later
+	}
 	if seed%3 == 0 {
 		files = strings.Replace(files, "defaults {", "defaults {"+worldRolls, 1)
 	}

@@ -189,7 +189,12 @@ func (p *pass) sort(r *Runner) {
 	}
 }
 
-func (p *pass) do(a Action) { p.actions = append(p.actions, a) }
+func (p *pass) do(a Action) {
+	p.actions = append(p.actions, a)
+	if a.Kind == Launch {
+		p.room.launched(a.Node, p.now)
+	}
+}
 
 // passed reports whether deadline is over, and else asks for a pass then.
 func (p *pass) passed(deadline time.Time) bool {

@@ -157,6 +157,9 @@ func (p *pass) launching(q *pool, r *Runner) {
 	if since.IsZero() && r.Pending != Launch {
 		since = first(r.Cloned, r.Created)
 	}
+	if p.now.Before(r.Launched.Add(headStart)) {
+		p.room.launched(r.Node, r.Launched)
+	}
 	limit, what := t.Launch+t.Register, "not listening %s after its launch"
 	switch {
 	case !r.Started.IsZero():

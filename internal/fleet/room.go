@@ -36,20 +36,21 @@ func (b *books) copy() books {
 type room struct {
 	limits  Limits
 	online  map[string]bool
-	hosts   map[string]bool       // nodes whose root half answers
-	away    map[string]*time.Time // since when it does not
-	now     books                 // what takes a place
-	soon    books                 // the same once what is leaving has left and what jobs wait for has come
-	tasks   map[string]int        // by node
-	stores  map[spot]int          // by storage
-	cloning map[VMID]bool         // replicas that are being cloned
-	left    map[*Runner]bool      // booked as leaving
-	frail   map[string]bool       // nodes that are tried with one task
-	down    map[string]bool       // nodes that the cluster does not see
-	space   map[string]*space     // of the nodes that tell what they have
-	stocks  map[spot]*stock       // storages that tell how much is free
-	full    map[VMID]int          // MiB of the templates whose clones take them at once
-	disks   map[string]int        // MiB that pools give their containers; 0: as in the template
+	hosts   map[string]bool        // nodes whose root half answers
+	away    map[string]*time.Time  // since when it does not
+	now     books                  // what takes a place
+	soon    books                  // the same once what is leaving has left and what jobs wait for has come
+	tasks   map[string]int         // by node
+	stores  map[spot]int           // by storage
+	cloning map[VMID]bool          // replicas that are being cloned
+	left    map[*Runner]bool       // booked as leaving
+	frail   map[string]bool        // nodes that are tried with one task
+	down    map[string]bool        // nodes that the cluster does not see
+	space   map[string]*space      // of the nodes that tell what they have
+	young   map[string][]time.Time // when runners that do not listen yet were launched, by node
+	stocks  map[spot]*stock        // storages that tell how much is free
+	full    map[VMID]int           // MiB of the templates whose clones take them at once
+	disks   map[string]int         // MiB that pools give their containers; 0: as in the template
 }
 
 func newRoom(want Desired, have Observed) room {
@@ -57,6 +58,7 @@ func newRoom(want Desired, have Observed) room {
 		limits: want.Limits, online: make(map[string]bool, len(have.Nodes)), hosts: map[string]bool{}, frail: map[string]bool{}, down: map[string]bool{}, away: map[string]*time.Time{},
 		now:   books{node: map[string]int{}, pool: map[string]int{}, share: map[spot]int{}, disk: map[*stock]int{}},
 		tasks: map[string]int{}, stores: map[spot]int{}, cloning: map[VMID]bool{}, left: map[*Runner]bool{},
+		young: map[string][]time.Time{},
 	}
 	for _, n := range have.Nodes {
 		m.online[n.Name] = n.Online

@@ -1,6 +1,9 @@
 package fleet
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // space is the memory and cores of a node. What containers may use is promised
 // to them, whether they use it yet or not; what others use is only seen.
@@ -80,3 +83,6 @@ func (m *room) load(node string) int {
 	p := m.promised(&m.now, node, s)
 	return 1000*p.MemoryMiB/s.total.MemoryMiB + m.now.node[node]
 }
+
+// launched notes when a runner that does not listen yet was launched.
+func (m *room) launched(node string, at time.Time) { m.young[node] = append(m.young[node], at) }

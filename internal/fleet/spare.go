@@ -1,6 +1,9 @@
 package fleet
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // replaceStale removes spares of another template version, one at a time in a
 // pool: they are no use, for a job must run on what the pool asks for, but
@@ -15,7 +18,7 @@ func (p *pass) replaceStale() {
 		r := q.stale[0]
 		n := q.kept()
 		over := n > q.keep() && p.passed(r.Cloned.Add(q.Timeouts.Idle))
-		if over || p.clonable(q) && (n >= q.keep() || !p.hasPlace(q)) {
+		if over || p.clonable(q) && (n >= q.keep() || p.blocks(q)) {
 			have, use := r.Template.String(), q.ref.String()
 			if r.Scope != q.Scope && r.Scope != "" {
 				have, use = string(r.Scope), string(q.Scope)
@@ -48,6 +51,22 @@ func (p *pass) clonable(q *pool) bool {
 	return false
 }
 
+// blocks reports whether it is the pool's stale spares that leave it no place.
+func (p *pass) blocks(q *pool) bool {
+	book := func(n int) {
+		for _, r := range q.stale {
+			p.room.now.add(r.Pool, r.Node, n)
+			p.room.fill(&p.room.now, r.Node, r.Storage, n*p.room.clone(r.Pool, r.Source))
+		}
+	}
+	if p.hasPlace(q) {
+		return false
+	}
+	book(-1)
+	defer book(1)
+	return p.hasPlace(q)
+}
+
 // hasPlace reports whether the limits on containers let a pool clone.
 func (p *pass) hasPlace(q *pool) bool {
 	for i := range q.replicas {
@@ -67,7 +86,7 @@ func (p *pass) keepSpares() {
 		}
 		for n := q.kept(); n < q.keep(); n++ {
 			t, why := p.pick(q)
-			if why != "" || p.room.lacks(&p.room.soon, q, &t) != nil {
+			if why != "" || p.room.lacks(&p.room.soon, q, &t) != nil || p.yields(t.Node) {
 				break
 			}
 			p.clone(q, t, fmt.Sprintf("spare %d of %d", n+1, q.keep()))
@@ -79,4 +98,24 @@ func (p *pass) keepSpares() {
 			}
 		}
 	}
+}
+
+// headStart is how long the one job that is being launched on a small node has
+// it to itself: a boot keeps two cores busy, and a clone or another boot beside
+// it, for which nobody waits, would cost the job a tenth of its start or half.
+const (
+	headStart = 2 * time.Second
+	smallNode = 4 // cores that are enough for both
+)
+
+// yields reports whether a node's spares and warm containers are replaced later,
+// for the sake of a job. Where several are launched at once there is no rest to
+// wait for.
+func (p *pass) yields(node string) bool {
+	s := p.room.space[node]
+	if s == nil || s.total.Cores == 0 || s.total.Cores >= smallNode {
+		return false
+	}
+	young := p.room.young[node]
+	return len(young) == 1 && !p.passed(young[0].Add(headStart))
 }

@@ -165,7 +165,7 @@ func (p *pass) keepWarm() {
 			if q.warmth() >= q.warm {
 				break
 			}
-			if !p.room.hosts[r.Node] || p.hold(Boot, q, r.Node) != nil || p.hold(Launch, q, r.Node) != nil || !p.room.start(r.Node) {
+			if !p.room.hosts[r.Node] || p.yields(r.Node) || p.hold(Boot, q, r.Node) != nil || p.hold(Launch, q, r.Node) != nil || !p.room.start(r.Node) {
 				continue
 			}
 			q.warming++

@@ -27,6 +27,7 @@ type Hello struct {
 	Node     string     `json:"node"`
 	First    fleet.VMID `json:"first"` // the range that it touches
 	Last     fleet.VMID `json:"last"`
+	Cores    int        `json:"cores"` // of its node; 0: an older release, which does not tell
 }
 
 // Running is a container that runs. Each boot has an id of its own, so that a

@@ -50,11 +50,18 @@ func (s *Server) sight(ctx context.Context, boot string, interfaces []string) (m
 	return missing, err
 }
 
-// lookAhead looks at the rules of a boot as long as it waits for a config.
+// lookAhead looks at the rules of a boot as long as it waits for a config. A
+// container that boots for a job is left alone: its config is on its way, and
+// listing rules holds up the making of its network.
 func (s *Server) lookAhead(ctx context.Context, r Running) {
-	for nap := s.cfg.FirewallNap; s.boot(r.VMID) == r.Boot; {
+	for nap := 4 * s.cfg.FirewallNap; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(nap):
+		}
 		c, m, err := s.admit(r.VMID)
-		if err != nil || m.Launched || len(c.firewall) == 0 {
+		if s.boot(r.VMID) != r.Boot || err != nil || m.Launched || len(c.firewall) == 0 {
 			return
 		}
 		s.guard.mu.Lock()
@@ -62,11 +69,6 @@ func (s *Server) lookAhead(ctx context.Context, r Running) {
 		s.guard.mu.Unlock()
 		if nap = min(2*nap, rulesAgain); err == nil && missing == "" {
 			nap = rulesAgain
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(nap):
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,7 +97,7 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/hello", s.answer(func(*http.Request) (any, error) {
-		return Hello{Contract, s.cfg.Version, s.cfg.Node, s.cfg.First, s.cfg.Last}, nil
+		return Hello{Contract, s.cfg.Version, s.cfg.Node, s.cfg.First, s.cfg.Last, runtime.NumCPU()}, nil
 	}))
 	mux.HandleFunc("GET /v1/watch", s.answer(func(r *http.Request) (any, error) {
 		return s.watch(r.Context(), r.URL.Query().Get("after")), nil

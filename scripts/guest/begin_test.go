@@ -32,7 +32,7 @@ func beginIn(t *testing.T, dir string, env ...string) *beginning {
 	t.Helper()
 	b := &beginning{dir: dir}
 	for name, text := range map[string]string{
-		"bin/setpriv": "#!/bin/sh\nprintf '%s ' \"$@\" >" + dir + "/became\necho >>" + dir + "/became\n/usr/bin/env >>" + dir + "/became\n",
+		"bin/setpriv": "#!/bin/sh\n[ \"$1\" != --version ] || exit 0\nprintf '%s ' \"$@\" >" + dir + "/became\necho >>" + dir + "/became\n/usr/bin/env >>" + dir + "/became\n",
 		"bin/begun":   "#!/bin/sh\necho \"$@\" >" + dir + "/begun\n/usr/bin/env >>" + dir + "/begun\n",
 		"etc/passwd":  passwd,
 	} {
@@ -213,7 +213,7 @@ func TestRunnerHasItsTime(t *testing.T) {
 	write(t, dir+"/lib/started")
 	out, code := sh(t, dir, "begun 1001:121 60", "PATH="+dir+":"+os.Getenv("PATH"))
 	said, err := os.ReadFile(dir + "/said")
-	want := "chown 1001:121 " + dir + "/run/job\njit\njob\nsleep 60\njob\nsystemctl stop --no-block dayfly-runner.service\njob\noverdue\n"
+	want := "chown 1001:121 " + dir + "/run/.job\njit\nsleep 60\njob\nsystemctl stop --no-block dayfly-runner.service\njob\noverdue\n"
 	if code != 0 || out != "" || err != nil || string(said) != want {
 		t.Errorf("got %d, %q, %v; it said %q, want %q", code, out, err, said, want)
 	}

@@ -45,6 +45,9 @@ func (b *bench) boots(ctx context.Context, s *site, rounds int) (results, error)
 			return nil, err
 		}
 		bare = append(bare, took)
+		if err := rest(ctx); err != nil {
+			return nil, err
+		}
 		one, err := s.serve(ctx, "spare")
 		if err != nil {
 			return nil, err
@@ -109,6 +112,16 @@ func (s *site) ready(ctx context.Context) (warm int, err error) {
 
 // settled is how long nothing was asked of Proxmox before a measurement.
 const settled = time.Second
+
+// rest is for the disk, which is still at work on what was destroyed last.
+func rest(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(settled):
+		return nil
+	}
+}
 
 // idleMemory is what a container needs that does nothing: its processes' own
 // memory and what they have mapped of files, in megabytes. What the kernel

@@ -79,11 +79,11 @@ func (m *Machine) Start(l pve.Launch) (<-chan struct{}, error) {
 	}
 	m.live[l.VMID] = c
 	m.mu.Unlock()
-	// As with pve-firewall, the rules come when the container has begun.
-	err = m.filterUp(l.VMID, l.Options)
 	go m.wait(c)
-	if err == nil {
-		c.init, err = initPid(told, c.ended)
+	// As with pve-firewall, the rules come when the container has begun: loading
+	// them would hold its network up.
+	if c.init, err = initPid(told, c.ended); err == nil {
+		err = m.filterUp(l.VMID, l.Options)
 	}
 	if err != nil {
 		_ = m.Kill(l.VMID)

@@ -24,6 +24,7 @@ type Config struct {
 	Seed    int64
 	Release string   // "9.2.11" (default) or "8.4.21"
 	Nodes   []string // default {"pve"}; the first one serves the API
+	CPUs    int      // of every node, default 8
 	Timing  Timing   // how long tasks take; zero: instantly
 	Guest   Guest    // what runs inside; may be nil
 	Machine Machine  // what containers are made of; nil: of nothing
@@ -85,6 +86,7 @@ type Cluster struct {
 	fault   func(string, int) string
 	schema  *schema
 	release string
+	cpus    int // of every node
 	born    time.Time
 
 	machine Machine
@@ -143,13 +145,16 @@ func New(cfg Config) *Cluster {
 	if len(cfg.Nodes) == 0 {
 		cfg.Nodes = []string{"pve"}
 	}
+	if cfg.CPUs == 0 {
+		cfg.CPUs = 8
+	}
 	if cfg.MACPrefix == "" {
 		cfg.MACPrefix = "BC:24:11"
 	}
 	now := cfg.Clock.Now()
 	c := &Cluster{
 		clock: cfg.Clock, timing: cfg.Timing, guest: cfg.Guest, fault: cfg.TaskFault,
-		schema: schemaOf(cfg.Release), release: cfg.Release, born: now,
+		schema: schemaOf(cfg.Release), release: cfg.Release, cpus: cfg.CPUs, born: now,
 		rng: rand.New(rand.NewSource(cfg.Seed)), nodes: map[string]*node{}, names: cfg.Nodes,
 		cts: map[int]*ct{}, pools: map[string]*pool{}, member: map[int]string{},
 		storages: map[string]*store{}, locks: map[string]*flock{}, tasks: map[string]*task{},

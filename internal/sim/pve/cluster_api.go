@@ -49,7 +49,7 @@ func nodeStatus(r *call) (any, error) {
 	build := "#1 SMP PREEMPT_DYNAMIC Debian 6.12.117-1 (2026-11-12)"
 	return map[string]any{
 		"boot-info": map[string]any{"mode": "legacy-bios"}, "cpu": f["cpu"], "wait": 0, "idle": 0, "uptime": f["uptime"],
-		"cpuinfo": map[string]any{"cores": 2, "cpus": 2, "sockets": 1, "user_hz": 100, "hvm": "1", "mhz": "2596.093", "family": "6",
+		"cpuinfo": map[string]any{"cores": f["maxcpu"], "cpus": f["maxcpu"], "sockets": 1, "user_hz": 100, "hvm": "1", "mhz": "2596.093", "family": "6",
 			"flags": "fpu", "model": "sim", "vendor": "AuthenticAMD"},
 		"current-kernel": map[string]any{"machine": "x86_64", "release": kernel, "sysname": "Linux", "version": build},
 		"kversion":       "Linux " + kernel + " " + build, "ksm": map[string]any{"shared": 0}, "loadavg": []string{"0.10", "0.20", "0.10"},

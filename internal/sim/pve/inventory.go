@@ -239,9 +239,9 @@ func (r *call) nodeResource(n *node) map[string]any {
 	return e
 }
 
-// nodeFigures are the measured values of a node, which has two CPUs and 16 GiB.
+// nodeFigures are the measured values of a node, which has 16 GiB.
 func (c *Cluster) nodeFigures(n *node) map[string]any {
-	return map[string]any{"cpu": 0.05, "maxcpu": 2, "mem": 2 << 30, "maxmem": 16 << 30, "disk": 3 << 30, "maxdisk": 64 << 30,
+	return map[string]any{"cpu": 0.05, "maxcpu": c.cpus, "mem": 2 << 30, "maxmem": 16 << 30, "disk": 3 << 30, "maxdisk": 64 << 30,
 		"uptime": int64(c.clock.Now().Sub(n.boot) / time.Second)}
 }
 

@@ -4,7 +4,14 @@
 # write there too.
 set -eu
 run=${DAYFLY_RUN:-/run/dayfly}
-[ ! -d "$run/job" ] || date -u +%FT%TZ >"$run/job/started"
+# Its folder comes while the runner starts (begun).
+for ((i = 0; i < 40; i++)); do
+	if [ -w "$run/job" ]; then
+		date -u +%FT%TZ >"$run/job/started" || true
+		break
+	fi
+	sleep 0.05
+done
 
 # The runner starts before Docker's socket: the first step must not.
 if [ -e /etc/docker/daemon.json ]; then
