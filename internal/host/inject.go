@@ -34,8 +34,9 @@ const EnvPrefix = "DAYFLY_ENV_"
 
 // Where things are in a container: below its root and below its /run.
 const (
-	guestRun  = "dayfly"     // of /run, made by the guest's units
-	jitFile   = "dayfly/jit" // of /run; the guest's program begin waits for it
+	guestRun  = "dayfly"       // of /run, made by the guest's units
+	jitFile   = "dayfly/jit"   // of /run; the guest's program begin waits for it
+	comePipe  = "dayfly/.come" // of /run; begin reads from it while it waits
 	usedFile  = "var/lib/dayfly/started"
 	jobDir    = "dayfly/job" // of /run; the job's hooks write there
 	injectNap = 2 * time.Millisecond
@@ -187,7 +188,28 @@ func (g *grip) deliver(part string, text []byte) (err error) {
 	if err := unix.Renameat2(run, part, run, jitFile, unix.RENAME_NOREPLACE); err != nil {
 		return &os.PathError{Op: "rename", Path: jitFile, Err: err}
 	}
+	g.wake()
 	return nil
+}
+
+// wake spares a guest that waits the time until it sees the file by itself. It
+// tries once: a pipe may be full, or something else.
+func (g *grip) wake() {
+	f, err := openAt(g.run, comePipe, unix.O_WRONLY|unix.O_NONBLOCK, staying)
+	if err != nil {
+		return // it does not wait
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Mode()&fs.ModeNamedPipe == 0 {
+		return
+	}
+	if c, err := f.SyscallConn(); err == nil {
+		_ = c.Write(func(fd uintptr) bool {
+			_, _ = unix.Write(int(fd), []byte("\n"))
+			return true
+		})
+	}
 }
 
 // asRoot runs f in a thread that is the container's root to every file system,

@@ -48,6 +48,37 @@ func TestConfigReachesTheGuestInOneStep(t *testing.T) {
 	}
 }
 
+// A guest that waits is told, and nothing in its place holds the host up.
+func TestGuestThatWaitsIsTold(t *testing.T) {
+	for name, place := range map[string]string{
+		"it waits":       "mkfifo .come; (read -r line <.come; echo told >told) >/dev/null 2>&1 &",
+		"nobody waits":   "mkfifo .come",
+		"a full pipe":    "mkfifo .come; exec 3<>.come; dd if=/dev/zero bs=65536 count=1 >&3 2>/dev/null; sleep 60 >/dev/null 2>&1 &",
+		"a file":         "touch .come; ln -s .come wrote",
+		"a link outside": "mkfifo /run/elsewhere; ln -s ../elsewhere .come; (read -r line <../elsewhere; echo fooled >wrote) >/dev/null 2>&1 &",
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, nil)
+			n.made(testID)
+			j := n.boot(testID)
+			j.sh("mkdir -m 711 /run/dayfly; cd /run/dayfly; " + place)
+			if err := n.inject(testID); err != nil {
+				t.Fatal(err)
+			}
+			for late := time.After(10 * time.Second); name == "it waits" && j.sh("cat /run/dayfly/told 2>/dev/null || true") != "told"; {
+				select {
+				case <-late:
+					t.Fatal("the guest was not told")
+				default:
+				}
+			}
+			if got := j.sh("cat /run/dayfly/wrote 2>/dev/null || true"); got != "" {
+				t.Errorf("written to what is no pipe of the guest's: %q", got)
+			}
+		})
+	}
+}
+
 // TestNobodyElsesContainerIsTouched names each part of the rule.
 func TestNobodyElsesContainerIsTouched(t *testing.T) {
 	n := newNode(t, nil)

@@ -213,7 +213,7 @@ func TestRunnerHasItsTime(t *testing.T) {
 	write(t, dir+"/lib/started")
 	out, code := sh(t, dir, "begun 1001:121 60", "PATH="+dir+":"+os.Getenv("PATH"))
 	said, err := os.ReadFile(dir + "/said")
-	want := "chown 1001:121 " + dir + "/run/.job\njit\nsleep 60\njob\nsystemctl stop --no-block dayfly-runner.service\njob\noverdue\n"
+	want := "sleep 0.2\njit\nchown 1001:121 " + dir + "/run/.job\njit\nsleep 60\njob\nsystemctl stop --no-block dayfly-runner.service\njob\noverdue\n"
 	if code != 0 || out != "" || err != nil || string(said) != want {
 		t.Errorf("got %d, %q, %v; it said %q, want %q", code, out, err, said, want)
 	}
