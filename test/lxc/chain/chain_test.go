@@ -33,9 +33,15 @@ func demo(t *testing.T) (*exec.Cmd, *spoken) {
 	dayfly := programs.Path(t, programs.Dayfly)
 	programs.Path(t, programs.Plugin) // which the demo finds beside it
 	programs.Path(t, programs.Stub)
+	return program(t, dayfly, "demo", "--containers", "lxc", "--packer", packer)
+}
+
+// program prepares one that makes a sandbox.
+func program(t *testing.T, path string, args ...string) (*exec.Cmd, *spoken) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, dayfly, "demo", "--containers", "lxc", "--packer", packer)
+	cmd := exec.CommandContext(ctx, path, args...)
 	out := new(spoken)
 	cmd.Env = append(os.Environ(), mark+"="+t.TempDir())
 	cmd.Stdout, cmd.Stderr = out, out
@@ -100,25 +106,35 @@ func TestChain(t *testing.T) {
 
 // The sandbox ends with the program that asked for it, however that ends.
 func TestNothingIsLeftAfterSIGKILL(t *testing.T) {
-	cmd, out := demo(t)
-	before := traces(cmd)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	for name, c := range map[string]struct {
+		prepare func(*testing.T) (*exec.Cmd, *spoken)
+		says    string // when a container runs
+	}{
+		"the demo": {demo, "Waiting for it to be up"},
+		"a test":   {test, aContainerRuns},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd, out := c.prepare(t)
+			before := traces(cmd)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			late := time.After(5 * time.Minute)
+			for tick := time.NewTicker(20 * time.Millisecond); !strings.Contains(out.String(), c.says); {
+				select {
+				case <-tick.C:
+				case <-late:
+					t.Fatalf("no container was started:\n%s", out)
+				}
+			}
+			if len(traces(cmd)) <= len(before) {
+				t.Error("the sandbox leaves no trace while it is there: what is looked for is wrong")
+			}
+			if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			_ = cmd.Wait()
+			goes(t, cmd, before)
+		})
 	}
-	late := time.After(5 * time.Minute)
-	for tick := time.NewTicker(20 * time.Millisecond); !strings.Contains(out.String(), "Waiting for it to be up"); {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("no container was started:\n%s", out)
-		}
-	}
-	if len(traces(cmd)) <= len(before) {
-		t.Error("the sandbox leaves no trace while it is there: what is looked for is wrong")
-	}
-	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait()
-	goes(t, cmd, before)
 }
