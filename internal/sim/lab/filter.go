@@ -29,6 +29,7 @@ const (
 var filters struct {
 	sync.Mutex
 	rules map[int]string // of the containers that run
+	stale bool           // some are loaded whose container has ended
 }
 
 // filterUp makes the rules of a container that starts.
@@ -39,7 +40,7 @@ func (m *Machine) filterUp(vmid int, options map[string]string) error {
 	if filters.rules == nil {
 		filters.rules = map[int]string{}
 	}
-	if text == "" && filters.rules[vmid] == "" {
+	if text == "" && filters.rules[vmid] == "" && !filters.stale {
 		return nil
 	}
 	filters.rules[vmid] = text
@@ -55,15 +56,14 @@ func (m *Machine) refilter(vmid int) {
 	}
 }
 
+// unfilter forgets the rules of a container that ended. As with pve-firewall,
+// they go when rules are loaded the next time: for a port that is gone they do
+// no harm.
 func unfilter(vmid int) {
 	filters.Lock()
 	defer filters.Unlock()
-	if text, there := filters.rules[vmid]; there {
-		delete(filters.rules, vmid)
-		if text != "" {
-			_ = loadFilters() // rules for a port that is gone do no harm
-		}
-	}
+	filters.stale = filters.stale || filters.rules[vmid] != ""
+	delete(filters.rules, vmid)
 }
 
 // loadFilters replaces all rules in one transaction.
@@ -73,7 +73,9 @@ func loadFilters() error {
 	for _, text := range filters.rules {
 		b.WriteString(text)
 	}
-	return nft(b.String())
+	err := nft(b.String())
+	filters.stale = filters.stale && err != nil
+	return err
 }
 
 func nft(text string) error {
