@@ -119,7 +119,7 @@ func (d *Daemon) destroy(ctx context.Context, a fleet.Action, r fleet.Runner) ou
 	}
 	return outcome{
 		apply: func(r *runner) {
-			r.Container, r.destroyed, r.told = fleet.Absent, clean, true
+			r.Container, r.destroyed = fleet.Absent, clean
 			spent(a.Reason)(r)
 			if exit != 0 {
 				r.Exit = exit

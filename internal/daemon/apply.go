@@ -58,7 +58,7 @@ func (d *Daemon) discovered(s *state, c proxmox.Container) *runner {
 		Template: c.Manifest.Template, Storage: c.Storage, Created: now,
 	}}
 	if c.State == fleet.Running {
-		r.Launched = now // a root half may have given it a config
+		r.Launched, r.Started = now, now // a root half may have given it a config
 	}
 	s.add(r)
 	d.log.Info("container found that the journal does not know", "runner", c.Name, "vmid", int(c.VMID), "node", c.Node)
@@ -105,10 +105,15 @@ func (d *Daemon) foundRunning(r *runner, c proxmox.Container, now time.Time) {
 	if !r.Spent.IsZero() {
 		return // its launch ended, and failed
 	}
-	if c.Launched {
-		d.save(r, journal.Minted, "its launch was cut off, with a JIT config for it")
+	tell := func(what journal.Stage, detail string) {
+		e := event(r.Runner, what, detail)
+		e.At = r.Launched // nobody knows better, and its job may run since
+		d.later.Save(r.Runner, e)
 	}
-	d.save(r, journal.Started, "found running")
+	if c.Launched {
+		tell(journal.Minted, "its launch was cut off, with a JIT config for it")
+	}
+	tell(journal.Started, "found running")
 }
 
 // poweredOff notes that a launched container runs no longer.

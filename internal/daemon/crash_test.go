@@ -74,6 +74,9 @@ func crashAt(t *testing.T, n int64, does fate) (struck bool) {
 		told, _ = p.timeline(id)
 		return strings.Contains(told, "destroyed ")
 	})
+	if n := strings.Count(told, "destroyed "); n != 1 {
+		p.t.Errorf("the end of its container is told %d times: %s", n, told)
+	}
 	for _, want := range []string{"queued", "minted", "started", "listening", "running", "done"} {
 		if !strings.Contains(told, want+" ") {
 			p.t.Errorf("the job's timeline lacks %q: %s", want, told)
@@ -216,6 +219,25 @@ func TestStopWithWorkUnderWayTakesTwoSeconds(t *testing.T) {
 		p.start()
 		p.served(10 * time.Minute)
 		p.succeeded(id)
+	})
+}
+
+// TestStoryOfAJobIsToldOnce stops the daemon when a job's container is gone and
+// its registration may not be.
+func TestStoryOfAJobIsToldOnce(t *testing.T) {
+	story(t, usual, one(4), func(p *play) {
+		id := p.job("acme/app", 10*time.Second)
+		p.until(2*time.Minute, "its container is gone", func() bool {
+			told, _ := p.timeline(id)
+			return strings.Contains(told, "destroyed ")
+		})
+		p.stop()
+		p.start()
+		p.served(2 * time.Minute)
+		time.Sleep(2 * time.Minute)
+		if told, _ := p.timeline(id); strings.Count(told, "destroyed ") != 1 {
+			p.t.Errorf("the end of its container is told otherwise than once: %s", told)
+		}
 	})
 }
 

@@ -88,7 +88,10 @@ func evidenceText(e host.Evidence) string {
 		parts = append(parts, fmt.Sprintf("memory %d MiB", s.Memory>>20))
 	}
 	if s := e.Stats; s.CPU > 0 {
-		parts = append(parts, fmt.Sprintf("CPU %s, disk %d MiB", s.CPU.Round(10*time.Millisecond), s.Disk>>20))
+		parts = append(parts, fmt.Sprintf("CPU %s", s.CPU.Round(10*time.Millisecond)))
+	}
+	if s := e.Stats; s.Disk > 0 {
+		parts = append(parts, fmt.Sprintf("disk %d MiB", s.Disk>>20))
 	}
 	parts = append(parts, fmt.Sprintf("%d files, %d KiB", len(e.Files), (size+1023)>>10))
 	if len(e.Missed) > 0 {

@@ -1,11 +1,14 @@
 package daemon_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/dayfly-ci/dayfly/internal/daemon"
 	"github.com/dayfly-ci/dayfly/internal/sim"
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
@@ -19,6 +22,14 @@ func TestFailedCloneIsTriedAgain(t *testing.T) {
 		p.until(time.Minute, "the failure is shown", func() bool { _, ok := p.troubled("exit code 5"); return ok })
 		p.served(2 * time.Minute)
 		p.succeeded(id)
+		time.Sleep(5 * time.Minute)
+		stages := map[string]int{}
+		for _, e := range admin[[]daemon.Event](p, http.MethodGet, "/v1/events?after=0&limit=1000") {
+			stages[e.What]++
+		}
+		if stages["cloned"] != 1 || stages["destroyed"] != 1 {
+			p.t.Errorf("of three clones, two of which failed, %d are told and %d ends", stages["cloned"], stages["destroyed"])
+		}
 		if tr, ok := p.troubled("exit code 5"); ok {
 			p.t.Errorf("a trouble that is over is still shown: %+v", tr)
 		}
@@ -59,6 +70,35 @@ func TestLockThatEndsIsSeenSoon(t *testing.T) {
 		}
 		p.served(2 * time.Minute)
 		p.succeeded(id)
+	})
+}
+
+// TestLocksThatStayCostLittle has four templates locked for good: what looks
+// whether they still are must not add up.
+func TestLocksThatStayCostLittle(t *testing.T) {
+	story(t, usual, one(4), func(p *play) {
+		for i := range 4 {
+			p.template(9001+i, fmt.Sprintf("2.335.1-%d", 2+i), "")
+		}
+		p.stop()
+		for i := range 5 {
+			p.w.Proxmox.SetOption(9000+i, "lock", "disk")
+		}
+		var asked atomic.Int64
+		p.govern(func(r *http.Request) fate {
+			if strings.HasPrefix(r.URL.Path, "/api2/json/nodes/pve/lxc") {
+				asked.Add(1)
+			}
+			return arrive
+		})
+		p.start()
+		time.Sleep(2 * time.Minute)
+		if n := asked.Load(); n == 0 || n > 60 {
+			p.t.Errorf("%d requests about containers in two minutes, want some and 60 at most", n)
+		}
+		for i := range 5 {
+			p.w.Proxmox.Unlock(9000 + i)
+		}
 	})
 }
 

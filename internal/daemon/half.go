@@ -18,7 +18,7 @@ import (
 // half is what is known of a node's root half that answers.
 type half struct {
 	client *host.Client
-	cores  int                   // of its node; 0: not told
+	cores  int                   // of its node; 0: an older release
 	boots  map[fleet.VMID]string // of the containers that run, as it told last; nil: not yet; owned by the loop
 	work   *look                 // at the worker processes on its node
 }
@@ -28,6 +28,7 @@ type halves struct {
 	mu   sync.Mutex
 	by   map[string]*half
 	lost map[string]time.Time // since when those that answered do not
+	told map[string]int       // cores of the nodes of those that ever answered
 }
 
 // on is the root half of a node; nil: none answers.
@@ -41,15 +42,22 @@ func (h *halves) set(node string, one *half) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.by == nil {
-		h.by, h.lost = map[string]*half{}, map[string]time.Time{}
+		h.by, h.lost, h.told = map[string]*half{}, map[string]time.Time{}, map[string]int{}
 	}
 	if one == nil {
 		delete(h.by, node)
 		h.lost[node] = time.Now()
 	} else {
-		h.by[node] = one
+		h.by[node], h.told[node] = one, one.cores
 		delete(h.lost, node)
 	}
+}
+
+// cores is how many a node has by what its root half told; 0: none ever did.
+func (h *halves) cores(node string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.told[node]
 }
 
 // away is since when a node has no root half that answers, at the latest since

@@ -46,6 +46,20 @@ func (p *play) timeline(id hub.JobID) (stages string, details map[string]string)
 	return stages, details
 }
 
+// Proxmox tells a token of the daemon's no cores: its root half does.
+func TestRootHalfTellsTheCores(t *testing.T) {
+	pool := strings.Replace(one(4), "scale {", "size {\n cores = 128\n }\n placement {\n reserve {\n cores = 1\n }\n }\n scale {", 1)
+	halfStory(t, usual, pool, func(p *play) {
+		id := p.job("acme/app", time.Minute)
+		p.until(time.Minute, "it is told what the job waits for", func() bool {
+			return slices.ContainsFunc(admin[daemon.PlanStatus](p, http.MethodGet, "/v1/plan").Blocked, func(b daemon.BlockedPlan) bool {
+				return b.Job == int64(id) && strings.Contains(b.Reason, "no cores for one more")
+			})
+		})
+		p.w.GitHub.CancelJob(id)
+	})
+}
+
 func TestRootHalfDeliversAndCollects(t *testing.T) {
 	halfStory(t, usual, spares(3, 1), func(p *play) {
 		if s := p.status(); s.Delivery != "host" || s.Nodes[0].Delivery != "host" {

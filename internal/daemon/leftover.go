@@ -83,7 +83,7 @@ func (d *Daemon) watchLocks(s *state, name string) {
 			busy[r.Source] = true
 		}
 	}
-	now := time.Now()
+	now, again := time.Now(), d.cfg.Every.Containers
 	there := map[fleet.VMID]bool{}
 	for _, t := range n.templates {
 		there[t.VMID] = true
@@ -104,13 +104,17 @@ func (d *Daemon) watchLocks(s *state, name string) {
 		if n.locked[t.VMID].IsZero() {
 			n.locked[t.VMID] = now
 		}
-		if again := max(time.Second, now.Sub(n.locked[t.VMID])); again < d.cfg.Every.Containers {
-			time.AfterFunc(again, func() { d.looks.containers.poke(name) })
-		}
+		again = min(again, max(time.Second, now.Sub(n.locked[t.VMID])))
 		if now.Sub(n.locked[t.VMID]) >= lockedAfter {
 			d.trouble(key, fmt.Sprintf("template %d (%s) on node %s is locked, and no clone of ours is under way", t.VMID, t.Ref, name),
 				fmt.Sprintf(`if nothing works on it, run "pct unlock %d" on node %s`, t.VMID, name))
 		}
+	}
+	if n.again != nil {
+		n.again.Stop() // one at a time, however many locks and listings there are
+	}
+	if again < d.cfg.Every.Containers {
+		n.again = time.AfterFunc(again, func() { d.looks.containers.poke(name) })
 	}
 }
 

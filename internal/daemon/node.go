@@ -24,6 +24,7 @@ type node struct {
 	used      fleet.Room
 	stores    []fleet.Store            // as far as the token may see them
 	locked    map[fleet.VMID]time.Time // since when templates are seen locked
+	again     *time.Timer              // of the look whether they still are
 	foreign   []proxmox.Foreign
 	unused    []proxmox.Foreign // templates that cannot be used
 }

@@ -53,7 +53,6 @@ type runner struct {
 	free     bool      // its VMID is seen to be free
 
 	destroyed bool // its destroy task ended well: nothing is left on its VMID
-	told      bool // its end is in the journal
 	dud       bool // it counts as a failed launch of its pool
 	hushed    bool // that GitHub hears nothing of it was told
 	absent    bool // it counts as ended because a listing left it out
@@ -86,12 +85,10 @@ func (d *Daemon) observed() fleet.Observed {
 			o.Partial = o.Partial || n.up
 			continue // nobody knows what is on it
 		}
-		h, total := d.halves.on(name), n.total
-		if h != nil && total.Cores == 0 {
-			total.Cores = h.cores // Proxmox tells only who has Sys.Audit
-		}
+		total := n.total
+		total.Cores = cmp.Or(total.Cores, d.halves.cores(name)) // Proxmox tells only who has Sys.Audit
 		o.Nodes = append(o.Nodes, fleet.Node{
-			Name: name, Online: n.observed(), Down: !n.up, Host: h != nil, Away: d.halves.away(name, d.started),
+			Name: name, Online: n.observed(), Down: !n.up, Host: d.halves.on(name) != nil, Away: d.halves.away(name, d.started),
 			Frail: n.trips >= tripsMost, Blind: n.blind, Total: total, Used: n.used, Stores: n.known(time.Now()),
 		})
 		for _, t := range n.templates {
@@ -198,13 +195,15 @@ func (d *Daemon) forget(now time.Time) int {
 	return len(s.runners)
 }
 
-// end is the event of a container that is gone although no destroy of ours was
-// seen to end: a crash cut it off, or somebody else did it.
+// end is the event of a container that is gone, for the journal to have if no
+// destroy of ours was seen to end: a crash cut it off, or somebody else did it.
 func end(r *runner) []journal.Event {
-	if r.told || r.VMID == 0 {
+	if r.Cloned.IsZero() {
 		return nil
 	}
-	return []journal.Event{event(r.Runner, journal.Destroyed, "found gone")}
+	e := event(r.Runner, journal.Destroyed, "found gone")
+	e.At = r.gone
+	return []journal.Event{e}
 }
 
 // doubtful reports whether something that no listing shows may be left on the

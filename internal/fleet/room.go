@@ -47,6 +47,7 @@ type room struct {
 	frail   map[string]bool        // nodes that are tried with one task
 	down    map[string]bool        // nodes that the cluster does not see
 	space   map[string]*space      // of the nodes that tell what they have
+	weighed int                    // nodes that tell how much memory they have
 	young   map[string][]time.Time // when runners that do not listen yet were launched, by node
 	stocks  map[spot]*stock        // storages that tell how much is free
 	full    map[VMID]int           // MiB of the templates whose clones take them at once

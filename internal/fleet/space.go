@@ -17,6 +17,9 @@ func (m *room) measure(n Node) {
 	if m.space == nil {
 		m.space = map[string]*space{}
 	}
+	if n.Total.MemoryMiB > 0 {
+		m.weighed++
+	}
 	m.space[n.Name] = &space{total: n.Total, used: n.Used}
 }
 
@@ -77,7 +80,7 @@ func (m *room) cramped(b *books, q *pool, node string) reason {
 // tells what it has and pools say what they use, else by containers.
 func (m *room) load(node string) int {
 	s := m.space[node]
-	if s == nil || s.total.MemoryMiB == 0 || len(m.space) < len(m.online) {
+	if s == nil || s.total.MemoryMiB == 0 || m.weighed < len(m.online) {
 		return m.now.node[node]
 	}
 	p := m.promised(&m.now, node, s)

@@ -51,7 +51,8 @@ func (p *pass) clonable(q *pool) bool {
 	return false
 }
 
-// blocks reports whether it is the pool's stale spares that leave it no place.
+// blocks reports whether it may be the pool's stale spares that leave it no
+// place. What one takes of its node or storage is not known before it is gone.
 func (p *pass) blocks(q *pool) bool {
 	book := func(n int) {
 		for _, r := range q.stale {
@@ -61,6 +62,13 @@ func (p *pass) blocks(q *pool) bool {
 	}
 	if p.hasPlace(q) {
 		return false
+	}
+	for _, r := range q.stale {
+		for _, t := range q.replicas {
+			if s := p.room.stocks[spot{t.Node, t.Storage}]; t.Node == r.Node || s != nil && s == p.room.stocks[spot{r.Node, r.Storage}] {
+				return true
+			}
+		}
 	}
 	book(-1)
 	defer book(1)

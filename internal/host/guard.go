@@ -51,8 +51,8 @@ func (s *Server) sight(ctx context.Context, boot string, interfaces []string) (m
 }
 
 // lookAhead looks at the rules of a boot as long as it waits for a config. A
-// container that boots for a job is left alone: its config is on its way, and
-// listing rules holds up the making of its network.
+// container that boots for a job is left alone in its first second: its config is
+// on its way, and listing rules holds up the making of its network.
 func (s *Server) lookAhead(ctx context.Context, r Running) {
 	for nap := 4 * s.cfg.FirewallNap; ; {
 		select {

@@ -51,7 +51,7 @@ func TestConfigReachesTheGuestInOneStep(t *testing.T) {
 // A guest that waits is told, and nothing in its place holds the host up.
 func TestGuestThatWaitsIsTold(t *testing.T) {
 	for name, place := range map[string]string{
-		"it waits":       "mkfifo .come; (read -r line <.come; echo told >told) >/dev/null 2>&1 &",
+		"it waits":       "mkfifo .come; exec 3<>.come; (read -r line <&3; echo told >told) >/dev/null 2>&1 &",
 		"nobody waits":   "mkfifo .come",
 		"a full pipe":    "mkfifo .come; exec 3<>.come; dd if=/dev/zero bs=65536 count=1 >&3 2>/dev/null; sleep 60 >/dev/null 2>&1 &",
 		"a file":         "touch .come; ln -s .come wrote",
@@ -69,7 +69,7 @@ func TestGuestThatWaitsIsTold(t *testing.T) {
 				select {
 				case <-late:
 					t.Fatal("the guest was not told")
-				default:
+				case <-time.After(20 * time.Millisecond):
 				}
 			}
 			if got := j.sh("cat /run/dayfly/wrote 2>/dev/null || true"); got != "" {

@@ -257,7 +257,9 @@ func (m *machine) forget(t *rapid.T) {
 	if _, known := m.runners[name]; known {
 		m.forgotten[name] = m.now
 	}
-	m.tell(e)
+	if !slices.ContainsFunc(m.events, func(o journal.Event) bool { return o.Runner == name && o.What == e.What }) {
+		m.tell(e)
+	}
 }
 
 func (m *machine) put(t *rapid.T) {

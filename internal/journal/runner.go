@@ -26,8 +26,9 @@ func saving(r fleet.Runner, events []Event) func(*tx) error {
 	}
 }
 
-// Forget records that nothing is left of a runner. Its VMID cools down from
-// then on, see Cooling. An unknown name is no error.
+// Forget records that nothing is left of a runner, and those of the events that
+// it has none like yet. Its VMID cools down from then on, see Cooling. An unknown
+// name is no error.
 func (j *Journal) Forget(ctx context.Context, name string, at time.Time, events ...Event) error {
 	return j.write(ctx, urgent, "forget runner "+name, forgetting(name, at, events))
 }
@@ -37,7 +38,20 @@ func forgetting(name string, at time.Time, events []Event) func(*tx) error {
 		if _, err := t.exec(`UPDATE runners SET forgotten = ? WHERE name = ?`, nano(t.or(at)), name); err != nil {
 			return err
 		}
-		return t.note(events...)
+		for _, e := range events {
+			var told bool
+			_, err := t.one(context.Background(), []any{&told}, `SELECT EXISTS (SELECT 1 FROM events WHERE runner = ? AND what = ?)`, name, string(e.What))
+			if err != nil {
+				return err
+			}
+			if !told {
+				err = t.note(e)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 }
 

@@ -85,7 +85,7 @@ type placementBlock struct {
 	MaxPerNode *hcl.Attribute `hcl:"max_per_node,optional" type:"number, 1 to 10000" unset:"no limit" example:"8" doc:"Containers of this pool on one node."`
 	Strategy   *hcl.Attribute `hcl:"strategy,optional" type:"\"spread\" or \"pack\"" default:"\"spread\"" example:"\"pack\"" doc:"Which of the nodes with room a container is put on: the one with most room left, or the one with least."`
 
-	Reserve *reserveBlock `hcl:"reserve,block" doc:"What a node must have left when all of the pool's runners there use what they may. Where memory, cores or storage are not known, there is room."`
+	Reserve *reserveBlock `hcl:"reserve,block" doc:"What a node must have left when all of the pool's runners there use what they may. Where memory, cores or storage are not known, there is room: Proxmox tells who has Sys.Audit, and a root half the cores."`
 }
 
 type reserveBlock struct {

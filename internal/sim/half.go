@@ -138,7 +138,7 @@ func halfOK(rw http.ResponseWriter, v any) { _ = json.NewEncoder(rw).Encode(v) }
 
 func (h *halfServer) hello(rw http.ResponseWriter, _ *http.Request) {
 	n, _ := strconv.Atoi(h.c.Contract)
-	halfOK(rw, map[string]any{"contract": n, "version": "sim", "node": h.c.Node, "first": h.c.First, "last": h.c.Last})
+	halfOK(rw, map[string]any{"contract": n, "version": "sim", "node": h.c.Node, "first": h.c.First, "last": h.c.Last, "cores": h.w.Proxmox.CPUs()})
 }
 
 // running lists the boots of the node's containers, by VMID.

@@ -84,6 +84,11 @@ func (m *Machine) Start(l pve.Launch) (<-chan struct{}, error) {
 	// them would hold its network up.
 	if c.init, err = initPid(told, c.ended); err == nil {
 		err = m.filterUp(l.VMID, l.Options)
+		select {
+		case <-c.ended: // before there were any
+			unfilter(l.VMID)
+		default:
+		}
 	}
 	if err != nil {
 		_ = m.Kill(l.VMID)

@@ -239,6 +239,9 @@ func (r *call) nodeResource(n *node) map[string]any {
 	return e
 }
 
+// CPUs is how many every node has.
+func (c *Cluster) CPUs() int { return c.cpus }
+
 // nodeFigures are the measured values of a node, which has 16 GiB.
 func (c *Cluster) nodeFigures(n *node) map[string]any {
 	return map[string]any{"cpu": 0.05, "maxcpu": c.cpus, "mem": 2 << 30, "maxmem": 16 << 30, "disk": 3 << 30, "maxdisk": 64 << 30,
