@@ -59,7 +59,6 @@ func newRoom(want Desired, have Observed) room {
 		limits: want.Limits, online: make(map[string]bool, len(have.Nodes)), hosts: map[string]bool{}, frail: map[string]bool{}, down: map[string]bool{}, away: map[string]*time.Time{},
 		now:   books{node: map[string]int{}, pool: map[string]int{}, share: map[spot]int{}, disk: map[*stock]int{}},
 		tasks: map[string]int{}, stores: map[spot]int{}, cloning: map[VMID]bool{}, left: map[*Runner]bool{},
-		young: map[string][]time.Time{},
 	}
 	for _, n := range have.Nodes {
 		m.online[n.Name] = n.Online

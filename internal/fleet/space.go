@@ -88,4 +88,9 @@ func (m *room) load(node string) int {
 }
 
 // launched notes when a runner that does not listen yet was launched.
-func (m *room) launched(node string, at time.Time) { m.young[node] = append(m.young[node], at) }
+func (m *room) launched(node string, at time.Time) {
+	if m.young == nil {
+		m.young = map[string][]time.Time{}
+	}
+	m.young[node] = append(m.young[node], at)
+}
