@@ -182,7 +182,7 @@ func (d *Daemon) recorded(r *runner, g github.Registration) {
 	r.Registration, r.RegistrationID = g.State, g.ID
 	now := time.Now()
 	if g.State >= fleet.Online && r.Listened.IsZero() {
-		r.Listened = now
+		r.heard(now)
 		d.listens(r)
 		d.save(r, journal.Listening, "")
 	}
@@ -190,6 +190,18 @@ func (d *Daemon) recorded(r *runner, g github.Registration) {
 		r.Took = now
 	}
 	d.hears(r, g, now)
+}
+
+// heard notes that a runner listens, and so that its container runs. If a stop cut
+// its launch off, nobody saw the start, which may come late: an older listing that
+// shows it stopped must not give it up, for it may have a job, whatever GitHub
+// says of that.
+func (r *runner) heard(now time.Time) {
+	r.Listened = now
+	if r.Started.IsZero() && !r.Launched.IsZero() {
+		r.Spent, r.Cause = time.Time{}, ""
+		r.Started, r.Container, r.touched = now, fleet.Running, now
+	}
 }
 
 // silentAfter is how long GitHub must have shown a runner offline before that is

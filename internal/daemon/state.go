@@ -146,7 +146,7 @@ func (d *Daemon) took(j fleet.Job, now time.Time) {
 	heard := r.Listened.IsZero()
 	r.Took = now
 	if heard {
-		r.Listened = now // between two listings: at the latest when it took the job
+		r.heard(now) // between two listings: at the latest when it took the job
 	}
 	d.listens(r)
 	r.Job = j.ID
