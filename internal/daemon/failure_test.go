@@ -80,25 +80,33 @@ func TestLocksThatStayCostLittle(t *testing.T) {
 		for i := range 4 {
 			p.template(9001+i, fmt.Sprintf("2.335.1-%d", 2+i), "")
 		}
-		p.stop()
-		for i := range 5 {
-			p.w.Proxmox.SetOption(9000+i, "lock", "disk")
-		}
+		id := p.job("acme/app", 10*time.Minute)
+		p.began(id, time.Minute) // while it runs, the node is looked at often
 		var asked atomic.Int64
 		p.govern(func(r *http.Request) fate {
-			if strings.HasPrefix(r.URL.Path, "/api2/json/nodes/pve/lxc") {
+			if r.Method == http.MethodGet && r.URL.Path == "/api2/json/nodes/pve/lxc" {
 				asked.Add(1)
 			}
 			return arrive
 		})
-		p.start()
-		time.Sleep(2 * time.Minute)
-		if n := asked.Load(); n == 0 || n > 60 {
-			p.t.Errorf("%d requests about containers in two minutes, want some and 60 at most", n)
+		count := func() int64 {
+			before := asked.Load()
+			time.Sleep(25 * time.Second)
+			return asked.Load() - before
+		}
+		usual := count()
+		for i := range 5 {
+			p.w.Proxmox.SetOption(9000+i, "lock", "disk")
+			time.Sleep(1300 * time.Millisecond)
+		}
+		if locked := count(); usual == 0 || locked > 2*usual {
+			p.t.Errorf("%d listings in 25 s, and %d while templates are locked, want twice as many at most", usual, locked)
 		}
 		for i := range 5 {
 			p.w.Proxmox.Unlock(9000 + i)
 		}
+		p.served(15 * time.Minute)
+		p.succeeded(id)
 	})
 }
 
