@@ -126,7 +126,11 @@ func (d *Daemon) age(s *state, now time.Time) {
 }
 
 func (s *state) aged(p fleet.Pool, now time.Time) string {
-	ref := s.rollout(p.Name).Stable
+	roll := s.rollout(p.Name)
+	ref := roll.Stable
+	if fleet.Smoking < roll.Stage && roll.Stage < fleet.Paused {
+		ref = roll.Candidate // a pool without jobs may be on its way to it for long
+	}
 	for _, n := range s.nodes {
 		for _, t := range n.templates {
 			if t.Ref != ref {

@@ -134,7 +134,7 @@ func (v *roll) move() {
 	case Full:
 		v.full()
 	case Baking:
-		v.baking()
+		v.baking(target)
 	case RollingBack:
 		v.rollingBack()
 	}
@@ -319,9 +319,24 @@ func (v *roll) canary(target Ref) {
 		v.smokeOr(v.Step, "a canary failed: "+v.Fault)
 	case v.Now.Jobs >= step.Jobs:
 		v.done(target, fmt.Sprintf("canary step %d: %d jobs ran", v.Step+1, v.Now.Jobs))
+	case v.late() && v.untried(target):
 	case v.late():
 		v.done(target, fmt.Sprintf("canary step %d: %d of %d jobs within %s, none failed", v.Step+1, v.Now.Jobs, step.Jobs, v.q.Roll.Deadline))
 	}
+}
+
+// untried holds a candidate that no job's runner was of, however long that takes:
+// smoke boots cannot show that one reaches GitHub. The next job shows it, and must
+// find a stable version if it does not. A newer candidate may take its place.
+func (v *roll) untried(target Ref) bool {
+	if v.Trial.Boots > 0 || slices.Contains(v.Good, v.Candidate) || v.dead(v.Stable) != "" {
+		return false
+	}
+	v.Note = cmp.Or(v.Note, fmt.Sprintf("no runner of %s has listened yet: there was no job for one", v.Candidate))
+	if v.superseded(target) && !v.closed() {
+		v.begin(target)
+	}
+	return true
 }
 
 // done ends a canary step. Only here may a newer candidate supersede: in the
@@ -365,7 +380,7 @@ func (v *roll) waiting(is func(*Runner) bool) bool {
 	})
 }
 
-func (v *roll) baking() {
+func (v *roll) baking(target Ref) {
 	over := v.m.passed(v.Since.Add(v.q.Roll.Bake))
 	switch {
 	case v.spent():
@@ -373,6 +388,7 @@ func (v *roll) baking() {
 	case !over && v.Now.Jobs < bakeJobs:
 	case v.slower() != "":
 		v.fail("%s", v.slower())
+	case over && v.q.Roll.Bake > 0 && v.untried(target):
 	case over:
 		v.settle(fmt.Sprintf("nothing was wrong with it for %s", v.q.Roll.Bake))
 	default:

@@ -272,6 +272,9 @@ func (v *voyage) run() {
 	v.lasts(time.Minute)
 	for n := range 1 + v.d("versions", 3) {
 		v.version(fmt.Sprint(n+2), v.d("broken", 2) == 0)
+		if v.d("idle", 3) == 0 { // nobody queues a job for as long as a roll may take
+			v.lasts(3 * time.Hour)
+		}
 		for range 2 + v.d("rounds", 10) {
 			v.burst()
 			v.lasts(time.Duration(30+v.d("pause", 120)) * time.Second)
