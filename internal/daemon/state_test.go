@@ -233,3 +233,52 @@ func TestTemplatesAreWrittenDownOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestListeningRunnerOutlivesAnOlderListing: a stop cut its launch off, and of two
+// listings that are on their way the later one comes first and shows it listening.
+// The older one, of before the start, must not give it up.
+func TestListeningRunnerOutlivesAnOlderListing(t *testing.T) {
+	listens := map[string]func(*Daemon, *runner){
+		"by its registration": func(d *Daemon, r *runner) {
+			d.recorded(r, github.Registration{ID: 1, Name: "r", State: fleet.Online})
+		},
+		"by its job": func(d *Daemon, _ *runner) { d.took(fleet.Job{ID: 7, Runner: "r"}, time.Now()) },
+	}
+	for name, heard := range listens {
+		t.Run(name, func(t *testing.T) {
+			d := still(t)
+			s := &d.state
+			d.nodesSeen(s, []fleet.Node{{Name: "a", Online: true}})
+			r := &runner{Runner: fleet.Runner{Name: "r", Node: "a", VMID: 100, Container: fleet.Stopped, Cloned: time.Now(), Launched: time.Now()}}
+			s.add(r)
+			shown := func(asOf time.Time) {
+				d.listed(s, proxmox.Listing{Node: "a", AsOf: asOf, Owned: []proxmox.Container{{Name: "r", Node: "a", VMID: 100, State: fleet.Stopped}}})
+			}
+			older := time.Now()
+			heard(d, r)
+			shown(older)
+			if p := r.Phase(); p != fleet.Idle && p != fleet.Busy || !r.Spent.IsZero() {
+				t.Errorf("it listens, and counts as %s: %+v", p, r.Runner)
+			}
+			shown(time.Now())
+			if r.Ended.IsZero() {
+				t.Errorf("a newer listing shows it stopped, and it has not ended: %+v", r.Runner)
+			}
+		})
+	}
+}
+
+// TestLaunchThatWasCutOffIsGivenUp: its container is stopped, and nothing is heard
+// of it.
+func TestLaunchThatWasCutOffIsGivenUp(t *testing.T) {
+	d := still(t)
+	s := &d.state
+	d.nodesSeen(s, []fleet.Node{{Name: "a", Online: true}})
+	r := &runner{Runner: fleet.Runner{Name: "r", Node: "a", VMID: 100, Container: fleet.Stopped, Cloned: time.Now(), Launched: time.Now()}}
+	s.add(r)
+	d.recorded(r, github.Registration{ID: 1, Name: "r", State: fleet.Offline})
+	d.listed(s, proxmox.Listing{Node: "a", AsOf: time.Now(), Owned: []proxmox.Container{{Name: "r", Node: "a", VMID: 100, State: fleet.Stopped}}})
+	if r.Spent.IsZero() || r.Cause != "its launch was cut off" {
+		t.Errorf("it counts as %s: %+v", r.Phase(), r.Runner)
+	}
+}
