@@ -41,9 +41,10 @@ func (j *Journal) Accept(ctx context.Context, d Delivery) (fresh bool, err error
 }
 
 // patience is long where the delivery changes nothing that anybody waits for:
-// that a job runs.
+// a runner is wanted for a job that is queued; that one runs, or has ended, is
+// history and work for later.
 func (d Delivery) patience() time.Duration {
-	if d.Job != nil && d.Job.Status == fleet.InProgress {
+	if d.Job != nil && d.Job.Status != fleet.Queued {
 		return patient
 	}
 	return urgent

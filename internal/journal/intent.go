@@ -27,11 +27,7 @@ func (j *Journal) Begin(ctx context.Context, a fleet.Action, r fleet.Runner) (id
 	}
 	a.Runner = r.Name
 	var given int64
-	patience := patient
-	if a.Kind == fleet.Launch {
-		patience = urgent // a job waits for it
-	}
-	err = j.write(ctx, patience, "begin "+a.Kind.String()+" "+r.Name, func(t *tx) error {
+	err = j.write(ctx, patience(a.Kind), "begin "+a.Kind.String()+" "+r.Name, func(t *tx) error {
 		res, err := t.exec(`INSERT INTO intents (kind, pool, runner, template, node, reason, begun, ended, outcome)
 			VALUES (?, ?, ?, ?, ?, ?, ?, 0, '')`,
 			a.Kind.String(), a.Pool, a.Runner, int64(a.Template), a.Node, clip(a.Reason), nano(t.now))
@@ -50,6 +46,17 @@ func (j *Journal) Begin(ctx context.Context, a fleet.Action, r fleet.Runner) (id
 		return 0, err
 	}
 	return given, nil
+}
+
+// patience is short where a job waits for the action, or may.
+func patience(k fleet.Kind) time.Duration {
+	switch k {
+	case fleet.Launch:
+		return urgent
+	case fleet.Clone, fleet.Boot:
+		return brief
+	}
+	return patient
 }
 
 // End records the outcome of an intent, OK or the error, and the runner's row

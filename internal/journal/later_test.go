@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -90,7 +91,7 @@ func TestLaterWritesShareACommit(t *testing.T) {
 // What a job waits for is written at once; what only has to come before an
 // effect waits a moment for company, and goes with the first that does not.
 func TestOnlyAJobIsInAHurry(t *testing.T) {
-	queued, running := fleet.Job{ID: 1, Status: fleet.Queued}, fleet.Job{ID: 2, Status: fleet.InProgress}
+	queued, running, over := fleet.Job{ID: 1, Status: fleet.Queued}, fleet.Job{ID: 2, Status: fleet.InProgress}, fleet.Job{ID: 3, Status: fleet.Completed}
 	accept := func(job fleet.Job) func(*Journal) error {
 		return func(j *Journal) error {
 			_, err := j.Accept(context.Background(), Delivery{GUID: job.Status.String(), Job: &job})
@@ -109,8 +110,10 @@ func TestOnlyAJobIsInAHurry(t *testing.T) {
 	}{
 		"a job is queued": {accept(queued), urgent},
 		"a job runs":      {accept(running), patient},
+		"a job is over":   {accept(over), patient},
 		"launch":          {begin(fleet.Launch), urgent},
-		"clone":           {begin(fleet.Clone), patient},
+		"clone":           {begin(fleet.Clone), brief},
+		"boot":            {begin(fleet.Boot), brief},
 		"destroy":         {begin(fleet.Destroy), patient},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -135,4 +138,45 @@ func TestOnlyAJobIsInAHurry(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is patient waits for company, not for more than enough of it; what
+// nobody waits for is no company to hurry for.
+func TestEnoughWritesWaitForNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j, err := Open(t.Context(), memory, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer j.Close()
+		later := j.Later(func(err error) { t.Error(err) })
+		for range enough {
+			later.Put("a fact", nil)
+		}
+		synctest.Wait()
+		if got := j.took.read().Count; got != 0 {
+			t.Errorf("%d commits of what nobody waits for, want none yet", got)
+		}
+		began := time.Now()
+		done := make(chan error, enough)
+		for i := range enough {
+			go func() {
+				job := fleet.Job{ID: fleet.JobID(i + 1), Status: fleet.Completed}
+				_, err := j.Accept(context.Background(), Delivery{GUID: fmt.Sprint(i), Job: &job})
+				done <- err
+			}()
+			synctest.Wait()
+			if got := len(done); i < enough-1 && got != 0 {
+				t.Errorf("%d of %d patient writes are done at once, want none of so few", got, i+1)
+			}
+		}
+		for range enough {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(began); took != 0 {
+			t.Errorf("%d patient writes took %s, want no wait for more", enough, took)
+		}
+	})
 }

@@ -52,9 +52,15 @@ func (t *tx) or(at time.Time) time.Time {
 // sync, and waking up for it.
 const (
 	urgent  = time.Duration(0)
-	patient = 5 * time.Millisecond   // who waits for it is in no hurry
+	brief   = 5 * time.Millisecond   // who waits for it can wait that long
+	patient = 15 * time.Millisecond  // who waits for it is in no hurry
 	idle    = 100 * time.Millisecond // nobody waits for it
 )
+
+// enough is the number of patient writes that wait for no more: a commit among
+// so many costs each next to nothing, and a flood of them is answered as soon
+// as one of the urgent.
+const enough = 4
 
 // write runs apply in a transaction and returns when it is durable.
 //
@@ -110,7 +116,18 @@ func (j *Journal) due() bool {
 	if len(j.queue) == 0 || j.closed || len(j.queue) >= maxBatch {
 		return len(j.queue) > 0
 	}
-	first := slices.MinFunc(j.queue, func(a, b *write) int { return a.due.Compare(b.due) }).due
+	first, awaited := j.queue[0].due, 0
+	for _, w := range j.queue {
+		if w.due.Before(first) {
+			first = w.due
+		}
+		if w.then == nil {
+			awaited++
+		}
+	}
+	if awaited >= enough {
+		return true
+	}
 	left := time.Until(first)
 	if left > 0 && (j.alarm.IsZero() || first.Before(j.alarm)) {
 		j.alarm = first
