@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unprivileged runs do without root's right to read what its mode forbids, in
-// a thread that ends with it.
+// unprivileged runs do without root's rights to read what its mode forbids and to
+// open the low ports, in a thread that ends with it.
 func unprivileged(t *testing.T, do func()) {
 	t.Helper()
 	done := make(chan error)
@@ -24,7 +25,7 @@ func unprivileged(t *testing.T, do func()) {
 		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		var rights [2]unix.CapUserData
 		err := unix.Capget(&header, &rights[0])
-		rights[0].Effective &^= 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH
+		rights[0].Effective &^= 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH | 1<<unix.CAP_NET_BIND_SERVICE
 		if err = errors.Join(err, unix.Capset(&header, &rights[0])); err == nil {
 			do()
 		}
@@ -64,5 +65,25 @@ func TestFilesThatMayNotBeReadSayWhoseTheyMustBe(t *testing.T) {
 	}
 	if want := "chown -R USER " + c.Daemon.StateDir; err == nil || !strings.Contains(err.Error(), "permission denied") || !strings.HasSuffix(hintOf(err), want) {
 		t.Errorf("open: got %v, hint %q, want %q", err, hintOf(err), want)
+	}
+}
+
+// TestLowPortIsRefusedWithWhatToDo: below what the kernel leaves to everybody.
+func TestLowPortIsRefusedWithWhatToDo(t *testing.T) {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first := strings.TrimSpace(string(text)); first == "0" || first == "1" {
+		t.Skip("every port is for everybody here: ip_unprivileged_port_start is " + first)
+	}
+	unprivileged(t, func() {
+		var l net.Listener
+		if l, err = listenPublic("127.0.0.1:1"); err == nil {
+			_ = l.Close()
+		}
+	})
+	if want := "daemon.listen to a higher one"; err == nil || !strings.Contains(err.Error(), "permission denied") || !strings.Contains(hintOf(err), want) {
+		t.Errorf("got %v, hint %q, want %q", err, hintOf(err), want)
 	}
 }
