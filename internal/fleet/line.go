@@ -122,13 +122,14 @@ func (q *pool) tries(r *Runner, phase Phase) {
 }
 
 // side is the line that a job's runner is to be of, if it is the other one. A
-// job that waited while a candidate failed is never made to try another.
-func (p *pass) side(q *pool, j *Job) *pool {
+// job that waited while a candidate failed is never made to try another, nor
+// that of another pool: they may well be of one template.
+func (p *pass) side(q *pool, g *group, j *Job) *pool {
 	o := q.other
 	if o == nil || o.quota <= 0 || len(o.replicas)+len(o.spares) == 0 || p.hold(Launch, o, "") != nil {
 		return nil
 	}
-	burnt := !j.Created.After(q.roll.Answer)
+	burnt := slices.ContainsFunc(g.pools, func(q *pool) bool { return q.roll != nil && !j.Created.After(q.roll.Answer) })
 	switch {
 	case q.roll.leads() && (burnt || p.hold(Launch, q, "") != nil):
 	case q.roll.Stage == Canarying && !burnt && q.roll.picks(j.ID, o.percent):
@@ -141,7 +142,7 @@ func (p *pass) side(q *pool, j *Job) *pool {
 // sided is the other line of the first pool for which a job is to have it.
 func (p *pass) sided(g *group, j *Job) *pool {
 	for _, q := range g.pools {
-		if o := p.side(q, j); o != nil {
+		if o := p.side(q, g, j); o != nil {
 			return o
 		}
 	}
