@@ -95,6 +95,8 @@ func (d *Daemon) contained(r *runner, c proxmox.Container) {
 		spent("its launch was cut off")(r)
 	case c.State == fleet.Stopped && !r.Started.IsZero():
 		d.poweredOff(r, was)
+	case c.State == fleet.Stopped && was == fleet.Running && !r.Booted.IsZero() && r.Spent.IsZero():
+		d.cooled(r, now)
 	}
 }
 
@@ -129,6 +131,20 @@ func (d *Daemon) poweredOff(r *runner, was fleet.Container) {
 	if r.Spent.IsZero() {
 		d.dud(r, "it powered off before it listened")
 	}
+}
+
+// cooled counts a warm container that ended soon after its boot against its
+// template: the next one would end as well, and so on without end. One that ends
+// later went with its node, as a rule.
+func (d *Daemon) cooled(r *runner, now time.Time) {
+	p, ok := d.state.pool(r.Pool)
+	if !ok || r.dud || now.Sub(r.Booted) >= p.Timeouts.Register {
+		return
+	}
+	r.dud = true
+	const why = "it ended soon after its boot, while it was warm"
+	d.faulted(r, why)
+	d.failed(subject{kind: fleet.Boot, pool: r.Pool, ref: r.Template}, fmt.Errorf("runner %s: %s", r.Name, why))
 }
 
 // vanished applies that a complete listing does not show a runner's container.

@@ -113,9 +113,12 @@ func (d *Daemon) dud(r *runner, why string) {
 	d.failed(subject{kind: fleet.Launch, pool: r.Pool, ref: r.Template}, fmt.Errorf("runner %s: %s", r.Name, why))
 }
 
-// listens ends the hold that a runner which listens proves wrong.
+// listens ends the holds that a runner which listens proves wrong.
 func (d *Daemon) listens(r *runner) {
 	d.succeeded(subject{kind: fleet.Launch, pool: r.Pool, ref: r.Template})
+	if !r.Booted.IsZero() {
+		d.succeeded(subject{kind: fleet.Boot, pool: r.Pool, ref: r.Template})
+	}
 }
 
 // holdKept is how long failures are remembered and shown after the last one
