@@ -4,8 +4,11 @@ import "context"
 
 const (
 	// foldAt is the number of pages in the write-ahead log that are not in the
-	// file yet at which they are folded into it, as many as SQLite's own.
-	foldAt = 1000
+	// file yet at which they are folded into it: three times SQLite's own
+	// number. The writers wait for the end of each fold, so that fewer folds
+	// hold up fewer of them, and a page that is written again and again is
+	// folded less often. The log stays within journal_size_limit.
+	foldAt = 3000
 
 	// looksEvery is the number of commits between two looks at how many there
 	// are. Large ones may make more of it; then SQLite comes first.
@@ -13,7 +16,7 @@ const (
 
 	// backstop is the number at which SQLite does it by itself all the same,
 	// while the writers wait.
-	backstop = 4 * foldAt
+	backstop = 2 * foldAt
 )
 
 // fold folds the write-ahead log into the file from time to time, beside the

@@ -60,7 +60,7 @@ const (
 // enough is the number of patient writes that wait for no more: a commit among
 // so many costs each next to nothing, and a flood of them is answered as soon
 // as one of the urgent.
-const enough = 4
+const enough = 3
 
 // write runs apply in a transaction and returns when it is durable.
 //
