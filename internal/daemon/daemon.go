@@ -176,6 +176,7 @@ func (d *Daemon) settle() {
 // loop is the only place that reads or writes d.state. It waits on one channel.
 func (d *Daemon) loop(ctx context.Context) {
 	timer := time.NewTimer(0)
+	rest := restLeast
 	for range d.inbox.wake {
 		timer.Stop()
 		if ctx.Err() != nil {
@@ -188,14 +189,18 @@ func (d *Daemon) loop(ctx context.Context) {
 		if next := d.pass(ctx); !next.IsZero() {
 			timer = time.AfterFunc(time.Until(next), d.inbox.poke)
 		}
-		time.Sleep(min(max(time.Since(began), restLeast), restMost))
+		time.Sleep(min(max(time.Since(began), rest), restMost))
+		if rest = min(2*rest, restMost); len(d.inbox.wake) == 0 {
+			rest = restLeast
+		}
 	}
 }
 
-// The rest after a pass is as long as the pass was, within bounds: what comes
-// in the meantime, a flood of deliveries for example, shares the next one, and
-// the loop never takes more than half a core from those who serve them. What
-// comes after a rest is looked at at once.
+// The rest after a pass is as long as the pass was, within bounds, and longer
+// while something comes during each of them: that shares the next pass, and
+// what the pass begins shares a commit. The loop never takes more than half a
+// core from those who serve a flood of deliveries. What comes after a rest is
+// looked at at once.
 const (
 	restLeast = 5 * time.Millisecond
 	restMost  = 20 * time.Millisecond
