@@ -183,7 +183,7 @@ func (p *pass) serve() {
 	}
 	for _, w := range cold {
 		g := w.group
-		if w.other != nil && (p.clones(w.other, w.job) || p.provide(g, w.job)) {
+		if w.other != nil && (p.clones(w.other, w.job) || p.waitsFor(w.other, w.job) || p.provide(g, w.job)) {
 			continue
 		}
 		if g.why == "" {

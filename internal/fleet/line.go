@@ -177,6 +177,17 @@ func (p *pass) clones(o *pool, j *Job) bool {
 	return true
 }
 
+// waitsFor keeps a job that met a failed candidate from another one while only a
+// task is in the way of a container of the stable version.
+func (p *pass) waitsFor(o *pool, j *Job) bool {
+	if o.ref != o.roll.Stable || !p.clonable(o) {
+		return false
+	}
+	_, why := p.pick(o)
+	p.tell(j, why)
+	return true
+}
+
 // gather puts what the other lines have left where it is kept or replaced.
 func (p *pass) gather() {
 	for _, q := range p.pools {

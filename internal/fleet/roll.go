@@ -118,7 +118,7 @@ func (v *roll) move() {
 	case !v.q.wants(v.Candidate):
 		v.leave("the pool does not ask for %s any more", v.Candidate)
 		return
-	case v.Stage < Paused && !v.at.has(v.Candidate):
+	case (v.Stage < Paused || v.leads()) && !v.at.has(v.Candidate):
 		v.leave("template %s is no longer there", v.Candidate)
 		return
 	}
@@ -310,6 +310,8 @@ func (v *roll) canary(target Ref) {
 	switch {
 	case v.spent():
 		v.fail("%d of %d boots failed, the last one: %s", v.Trial.Failures, v.Trial.Boots+v.Trial.Failures, v.Fault)
+	case v.dead(v.Stable) != "":
+		v.next("the canaries end") // the jobs that none is for would find nothing
 	case v.Step >= len(v.q.Roll.Canary) && v.closed():
 	case v.Step >= len(v.q.Roll.Canary):
 		v.next("no canary step is left")
@@ -405,7 +407,7 @@ func (v *roll) settle(why string) {
 }
 
 func (v *roll) rollingBack() {
-	if !v.waiting(func(r *Runner) bool { return r.Template == v.Candidate }) {
+	if !v.waiting(func(r *Runner) bool { return r.Template == v.Candidate && r.Container != Unseen }) {
 		v.drop("%s", v.Reason)
 	}
 }

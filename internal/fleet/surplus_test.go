@@ -11,13 +11,14 @@ func TestSurplusNeverNamesWhatMayBeWanted(t *testing.T) {
 	of := func(v string) Ref { return Ref{"ubuntu", v} }
 	want := Desired{Pools: []Pool{
 		{Name: "a", Template: Ref{Family: "ubuntu"}, Keep: 2},
-		{Name: "pinned", Template: of("2"), Keep: 100},
+		{Name: "pinned", Template: of("2"), Keep: 1},
+		{Name: "keeper", Template: Ref{Family: "ubuntu"}, Keep: 2},
 	}}
 	have := Observed{
-		Rollouts: []Rollout{{Pool: "a", Stable: of("8"), Candidate: of("9")}, {Pool: "pinned", Stable: of("2")}},
+		Rollouts: []Rollout{{Pool: "a", Stable: of("8"), Candidate: of("9")}, {Pool: "pinned", Stable: of("2")}, {Pool: "keeper", Stable: of("6")}},
 		Runners:  []Runner{{Name: "r", Template: of("3"), Container: Stopped}, {Name: "gone", Template: of("4")}},
 	}
-	for i, v := range []string{"9", "8", "7", "6", "5", "4", "3", "2", "1"} {
+	for i, v := range []string{"9", "8", "7", "6", "5", "4", "3", "2", "1", "0"} {
 		have.Templates = append(have.Templates, Template{Ref: of(v), Node: "n1", VMID: VMID(9000 + i)})
 	}
 	got := Surplus(want, have)
@@ -25,8 +26,9 @@ func TestSurplusNeverNamesWhatMayBeWanted(t *testing.T) {
 	for _, s := range got["a"] {
 		versions = append(versions, s.Version)
 	}
-	if want := []string{"5", "4", "1"}; !slices.Equal(versions, want) || len(got) != 1 {
-		t.Errorf("got %v of %v, want %v of a alone", versions, got, want)
+	// 7 and 6 are kept by a, 5 and 4 by keeper, 1 by pinned.
+	if want := []string{"0"}; !slices.Equal(versions, want) || len(got["keeper"]) != 1 || len(got["pinned"]) != 1 {
+		t.Errorf("got %v of %v, want %v, of each pool", versions, got, want)
 	}
 }
 
