@@ -6,8 +6,8 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -43,13 +43,19 @@ func (s *Server) boot(id fleet.VMID) string {
 
 // populated reports whether a process lives in a cgroup or below it.
 func populated(dir string) bool {
-	text, err := os.ReadFile(filepath.Join(dir, "cgroup.events"))
+	text, err := readSmall(filepath.Join(dir, "cgroup.events"))
 	return err == nil && bytes.Contains(text, []byte("populated 1"))
 }
 
+// Where in a container's cgroups a process is to be found, in most of them.
+var (
+	initHomes   = []string{"ns/init.scope", "ns/.lxc", "ns", "init.scope"}
+	workerHomes = []string{"ns/system.slice/dayfly-runner.service"}
+)
+
 // eachPID calls f with every process of a container and the file that lists it,
-// until f is done. It prefers where systemd is to be found.
-func (s *Server) eachPID(id fleet.VMID, f func(pid int, file string) (done bool)) error {
+// until f is done. It looks into some of its cgroups first.
+func (s *Server) eachPID(id fleet.VMID, homes []string, f func(pid int, file string) (done bool)) error {
 	top := s.cgroup(id)
 	pids := 0
 	visit := func(dir string) (bool, error) {
@@ -64,7 +70,7 @@ func (s *Server) eachPID(id fleet.VMID, f func(pid int, file string) (done bool)
 		}
 		return false, nil
 	}
-	for _, first := range []string{"ns/init.scope", "ns/.lxc", "ns", "init.scope"} {
+	for _, first := range homes {
 		if done, err := visit(filepath.Join(top, first)); done {
 			return err
 		}
@@ -92,10 +98,33 @@ func (s *Server) eachPID(id fleet.VMID, f func(pid int, file string) (done bool)
 	return err
 }
 
+// readSmall reads a file of the kernel's with a third of the system calls that
+// os.ReadFile makes, which asks first whether it can be waited for.
+func readSmall(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	text := make([]byte, 0, 512)
+	for {
+		n, err := unix.Read(fd, text[len(text):cap(text)])
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return nil, err
+		case n == 0:
+			return text, nil
+		default:
+			text = slices.Grow(text[:len(text)+n], 512)
+		}
+	}
+}
+
 // readPIDs reads a cgroup's processes. In a threaded cgroup the file cannot be
 // read: no init lives in one.
 func readPIDs(file string) []int {
-	text, err := os.ReadFile(file)
+	text, err := readSmall(file)
 	if err != nil {
 		return nil
 	}
@@ -110,7 +139,7 @@ func readPIDs(file string) []int {
 
 // status reads one line of a process's status.
 func (s *Server) status(pid int, key string) []string {
-	text, err := os.ReadFile(filepath.Join(s.cfg.Proc, strconv.Itoa(pid), "status"))
+	text, err := readSmall(filepath.Join(s.cfg.Proc, strconv.Itoa(pid), "status"))
 	if err != nil {
 		return nil
 	}
@@ -137,8 +166,8 @@ const workerName = "Runner.Worker"
 // forge one, and then is not disturbed until its hard limit, or hide it, and
 // then only its own end comes early.
 func (s *Server) working(id fleet.VMID) (found bool, err error) {
-	err = s.eachPID(id, func(pid int, _ string) bool {
-		text, err := os.ReadFile(filepath.Join(s.cfg.Proc, strconv.Itoa(pid), "comm"))
+	err = s.eachPID(id, workerHomes, func(pid int, _ string) bool {
+		text, err := readSmall(filepath.Join(s.cfg.Proc, strconv.Itoa(pid), "comm"))
 		found = err == nil && strings.TrimSpace(string(text)) == workerName
 		return found
 	})
@@ -149,12 +178,12 @@ func (s *Server) working(id fleet.VMID) (found bool, err error) {
 func (s *Server) measure(id fleet.VMID) Stats {
 	dir := s.cgroup(id)
 	number := func(file string) int64 {
-		text, _ := os.ReadFile(filepath.Join(dir, file))
+		text, _ := readSmall(filepath.Join(dir, file))
 		n, _ := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 		return n
 	}
 	field := func(file, key string) int64 {
-		text, _ := os.ReadFile(filepath.Join(dir, file))
+		text, _ := readSmall(filepath.Join(dir, file))
 		for line := range strings.Lines(string(text)) {
 			if rest, ok := strings.CutPrefix(line, key+" "); ok {
 				n, _ := strconv.ParseInt(strings.TrimSpace(rest), 10, 64)

@@ -128,17 +128,18 @@ func (s *Server) sample(g *grip) Stats {
 	return now
 }
 
-// work reads what processes and hooks say.
-func (s *Server) work(g *grip) (Work, error) {
-	worker, err := s.working(g.id)
-	if err != nil {
-		return Work{}, err
-	}
+// work reads what processes and hooks say. A container that never had a JIT config
+// has no worker: none is looked for, which takes a look at each process, and what
+// brings a config would wait for it.
+func (s *Server) work(g *grip) (w Work, err error) {
 	g.findRun()
-	w := Work{Boot: g.boot, Worker: worker, Taken: exists(g.root, usedFile)}
+	w = Work{Boot: g.boot, Taken: g.taken || exists(g.root, usedFile)}
 	if g.run != nil {
 		w.Taken = w.Taken || exists(g.run, jitFile) || exists(g.run, jobDir)
 		w.Started, w.Completed = exists(g.run, jobDir+"/started"), exists(g.run, jobDir+"/completed")
 	}
-	return w, nil
+	if g.taken = w.Taken; g.taken {
+		w.Worker, err = s.working(g.id)
+	}
+	return w, err
 }

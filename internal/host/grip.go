@@ -21,16 +21,17 @@ import (
 // leaves can be read though it powers off at once. It must be let go soon after
 // the end: Proxmox cannot give a volume back while it is held.
 type grip struct {
-	id   fleet.VMID
-	name string
-	boot string
-	pid  int
-	init int      // pidfd of the container's first process
-	root *os.File // its root directory, O_PATH
-	run  *os.File // its /run, which is in memory; nil: not mounted yet
-	uid  int      // the container's root, seen from the node
-	gid  int
-	last Stats // measured last
+	id    fleet.VMID
+	name  string
+	boot  string
+	pid   int
+	init  int      // pidfd of the container's first process
+	root  *os.File // its root directory, O_PATH
+	run   *os.File // its /run, which is in memory; nil: not mounted yet
+	uid   int      // the container's root, seen from the node
+	gid   int
+	taken bool  // a JIT config is, or was, in it: whatever its root removes
+	last  Stats // measured last
 }
 
 func (g *grip) close() {
@@ -82,7 +83,7 @@ func (s *Server) hold(id fleet.VMID, name string) (*grip, error) {
 // still, so that the number cannot be another process's.
 func (s *Server) findInit(g *grip) error {
 	found := false
-	err := s.eachPID(g.id, func(pid int, file string) bool {
+	err := s.eachPID(g.id, initHomes, func(pid int, file string) bool {
 		if !s.isInit(pid) {
 			return false
 		}

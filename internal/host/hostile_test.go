@@ -235,6 +235,33 @@ func TestWorkerIsSeenWhileItLives(t *testing.T) {
 	}
 }
 
+// Without a config there is no job: nobody waits for a look at each process. Where
+// one was, what the job's root removes hides no worker.
+func TestWorkerIsSoughtWhereAConfigWas(t *testing.T) {
+	n := newNode(t, nil)
+	n.made(testID)
+	j := n.boot(testID)
+	look := func() Work {
+		t.Helper()
+		w, err := n.c.Busy(t.Context(), testID)
+		must(t, err)
+		w.Boot = ""
+		return w
+	}
+	j.sh(`cp /bin/sleep /tmp/Runner.Worker; /tmp/Runner.Worker 600 >/dev/null 2>&1 &`)
+	if w := look(); w != (Work{}) {
+		t.Errorf("before a config: %+v", w)
+	}
+	must(t, n.inject(testID))
+	j.sh("rm -rf /run/dayfly/* /var/lib/dayfly/*")
+	deadline := time.Now().Add(5 * time.Second)
+	for !look().Worker && time.Now().Before(deadline) {
+	}
+	if w := look(); w != (Work{Worker: true, Taken: true}) {
+		t.Errorf("after one: %+v", w)
+	}
+}
+
 // TestWatchTellsOfStartsAndEnds measures how long it takes, too.
 func TestWatchTellsOfStartsAndEnds(t *testing.T) {
 	n := newNode(t, nil)

@@ -154,6 +154,7 @@ func (g *grip) inject(in Injection) error {
 	case err != nil:
 		return fmt.Errorf("container %d: %w", g.id, err)
 	}
+	g.taken = true
 	return nil
 }
 

@@ -58,7 +58,7 @@ shorten() {
 
 guest() {
 	local name
-	for name in take-env begin begun ended smoke job-started.sh job-completed.sh; do
+	for name in take-env begin become begun ended smoke job-started.sh job-completed.sh; do
 		put "/usr/lib/dayfly/$name" 0755 <"$here/files/$name"
 	done
 	put /etc/systemd/system-generators/dayfly-network-generator 0755 <"$here/files/network-generator"
