@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/dayfly-ci/dayfly/internal/sim/runner/began"
 )
 
 // Times of the real one.
@@ -57,7 +59,7 @@ func listen(root string, args []string) int {
 		return terminated
 	}
 	defer l.diag.Close()
-	l.diag.say("INFO", "Began %d us after the machine", began.Microseconds())
+	l.diag.say("INFO", "Began %d us after the machine", began.At/1000)
 	url, err := l.takeConfig(config)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "An error occurred:", err)

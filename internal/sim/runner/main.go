@@ -12,9 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Exit codes (Constants.cs, ReturnCode).
@@ -29,18 +26,6 @@ const (
 	deprecatedVariable = "ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE"
 	resultVariable     = "ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED"
 )
-
-// began is when this program began, by the clock that all processes of a machine
-// share.
-var began = monotonic()
-
-func monotonic() time.Duration {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
-		return 0
-	}
-	return time.Duration(t.Nano())
-}
 
 func main() {
 	self, err := os.Executable()
