@@ -88,6 +88,24 @@ func TestReportHasEveryFigure(t *testing.T) {
 	}
 }
 
+func TestContainersRunForWhatIsWantedAlone(t *testing.T) {
+	for list, want := range map[string]order{
+		"":                {Rounds: full.lxcRounds, Storms: full.storms},
+		"warm_ms":         {Rounds: full.lxcRounds},
+		"storm_over_bare": {Storms: full.storms},
+		"boot_over_stock, plan_100_ms, storm_over_bare": {Rounds: full.lxcRounds, Storms: full.storms},
+	} {
+		chosen, err := choose(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want.Dir, want.Storm = "dir", full.storm
+		if got := (&bench{size: full, chosen: chosen}).order("dir"); got != want {
+			t.Errorf("%q: got %+v, want %+v", list, got, want)
+		}
+	}
+}
+
 func checkRow(t *testing.T, name string, r map[string]any) {
 	t.Helper()
 	var keys []string

@@ -19,18 +19,18 @@ import (
 )
 
 // lxcShare bounds how long rounds are begun, as share does elsewhere.
-const lxcShare = 100 * time.Second
+const lxcShare = 75 * time.Second
 
 // boots measures single jobs on a stopped spare and on a warm container, from
 // the daemon's decision until the runner's program is executed, beside what
 // lxc-start alone takes to bring the same baked container as far, and the boot
 // of the unmodified base image. All four take turns, so that all see the same
 // machine.
-func (b *bench) boots(ctx context.Context, s *site, rounds int) (results, error) {
+func (b *bench) boots(ctx context.Context, s *site, o order) (results, error) {
 	var spare, warm, bare, stock sample
 	var memory []float64
 	var jobs [][]stage
-	for i, began := 0, time.Now(); i < rounds && (i == 0 || time.Since(began) < lxcShare); i++ {
+	for i, began := 0, time.Now(); i < o.Rounds && (i == 0 || time.Since(began) < lxcShare); i++ {
 		vmid, err := s.ready(ctx)
 		if err != nil {
 			return nil, err
@@ -53,6 +53,9 @@ func (b *bench) boots(ctx context.Context, s *site, rounds int) (results, error)
 			return nil, err
 		}
 		spare, jobs = append(spare, one.took), append(jobs, one.stages)
+		if err := rest(ctx); err != nil {
+			return nil, err
+		}
 		if took, err = s.stockBoot(ctx); err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -18,8 +19,12 @@ import (
 	"github.com/dayfly-ci/dayfly/test/packertool"
 )
 
-// lxcNames are measured together, on real containers.
-var lxcNames = []string{"spare_over_bare", "warm_ms", "boot_over_stock", "storm_over_bare", "warm_rss_mb"}
+// What is measured on real containers, in one sandbox: bootNames together.
+var (
+	bootNames = []string{"spare_over_bare", "warm_ms", "boot_over_stock", "warm_rss_mb"}
+	stormName = "storm_over_bare"
+	lxcNames  = append(slices.Clone(bootNames), stormName)
+)
 
 // absent is why something cannot be measured on this machine.
 type absent string
@@ -29,8 +34,20 @@ func (a absent) Error() string { return string(a) }
 // order is what the part in the sandbox is to do.
 type order struct {
 	Dir, Program  string
-	Rounds        int
+	Rounds        int // of boots
 	Storm, Storms int // containers at once, and how often
+}
+
+// order leaves out what nobody wants to know.
+func (b *bench) order(dir string) order {
+	o := order{Dir: dir, Program: b.program, Storm: b.size.storm}
+	if b.wanted(bootNames) {
+		o.Rounds = b.size.lxcRounds
+	}
+	if b.wanted([]string{stormName}) {
+		o.Storms = b.size.storms
+	}
+	return o
 }
 
 // delivery is what it hands back.
@@ -59,7 +76,7 @@ func (b *bench) lxc(ctx context.Context) (results, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(order{dir, b.program, b.size.lxcRounds, b.size.storm, b.size.storms})
+	text, err := json.Marshal(b.order(dir))
 	if err != nil {
 		return nil, err
 	}

@@ -76,6 +76,7 @@ type bench struct {
 	bareProgram string
 	progress    io.Writer
 	folders     int
+	chosen      map[string]bool
 	stages      []stage // of one job on real containers
 }
 
@@ -131,7 +132,8 @@ func run(ctx context.Context, args []string, s size, stdout, stderr io.Writer) (
 	}
 	defer func() { err = errors.Join(err, b.close(*keep)) }()
 	fmt.Fprintf(stderr, "machine: %s\n", machine())
-	found, err := b.measure(ctx, chosen)
+	b.chosen = chosen
+	found, err := b.measure(ctx)
 	if err != nil {
 		return err
 	}
@@ -237,13 +239,15 @@ func (b *bench) folder(name string) (string, error) {
 	return dir, os.Mkdir(dir, 0o755)
 }
 
+// wanted reports whether one of these figures was chosen.
+func (b *bench) wanted(names []string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return b.chosen[n] })
+}
+
 // measure runs the experiments that have a chosen figure.
-func (b *bench) measure(ctx context.Context, chosen map[string]bool) (found results, err error) {
-	wanted := func(names []string) bool {
-		return slices.ContainsFunc(names, func(n string) bool { return chosen[n] })
-	}
+func (b *bench) measure(ctx context.Context) (found results, err error) {
 	var resting *idle
-	if wanted(idleNames) {
+	if b.wanted(idleNames) {
 		if resting, err = b.startIdle(ctx); err != nil {
 			return nil, fmt.Errorf("start an idle daemon: %w", err)
 		}
@@ -267,7 +271,7 @@ func (b *bench) measure(ctx context.Context, chosen map[string]bool) (found resu
 		return nil
 	}
 	for _, e := range experiments {
-		if wanted(e.names) {
+		if b.wanted(e.names) {
 			if err := add(e.names, func() (results, error) { return e.run(b, ctx) }); err != nil {
 				return nil, err
 			}

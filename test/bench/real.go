@@ -81,10 +81,14 @@ func (b *bench) real(ctx context.Context, o order) (found results, err error) {
 	defer s.stop()
 	ctx = s.d.alive(ctx)
 	found = results{}
-	for _, measure := range []func() (results, error){
-		func() (results, error) { return b.boots(ctx, s, o.Rounds) }, func() (results, error) { return b.storm(ctx, s, o) },
-	} {
-		some, err := measure()
+	for _, part := range []struct {
+		rounds  int
+		measure func(context.Context, *site, order) (results, error)
+	}{{o.Rounds, b.boots}, {o.Storms, b.storm}} {
+		if part.rounds == 0 {
+			continue
+		}
+		some, err := part.measure(ctx, s, o)
 		if err != nil {
 			return nil, s.half.lastWords(s.d.lastWords(err))
 		}
