@@ -3,11 +3,9 @@
 package host
 
 import (
-	"bytes"
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -43,8 +41,8 @@ func (s *Server) boot(id fleet.VMID) string {
 
 // populated reports whether a process lives in a cgroup or below it.
 func populated(dir string) bool {
-	text, err := readSmall(filepath.Join(dir, "cgroup.events"))
-	return err == nil && bytes.Contains(text, []byte("populated 1"))
+	text, err := readBounded(filepath.Join(dir, "cgroup.events"))
+	return err == nil && strings.Contains(text, "populated 1")
 }
 
 // Where in a container's cgroups a process is to be found, in most of them.
@@ -98,38 +96,15 @@ func (s *Server) eachPID(id fleet.VMID, homes []string, f func(pid int, file str
 	return err
 }
 
-// readSmall reads a file of the kernel's with a third of the system calls that
-// os.ReadFile makes, which asks first whether it can be waited for.
-func readSmall(path string) ([]byte, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	text := make([]byte, 0, 512)
-	for {
-		n, err := unix.Read(fd, text[len(text):cap(text)])
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return nil, err
-		case n == 0:
-			return text, nil
-		default:
-			text = slices.Grow(text[:len(text)+n], 512)
-		}
-	}
-}
-
 // readPIDs reads a cgroup's processes. In a threaded cgroup the file cannot be
 // read: no init lives in one.
 func readPIDs(file string) []int {
-	text, err := readSmall(file)
+	text, err := readBounded(file)
 	if err != nil {
 		return nil
 	}
 	var pids []int
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil && pid > 0 {
 			pids = append(pids, pid)
 		}
@@ -139,11 +114,11 @@ func readPIDs(file string) []int {
 
 // status reads one line of a process's status.
 func (s *Server) status(pid int, key string) []string {
-	text, err := readSmall(filepath.Join(s.cfg.Proc, strconv.Itoa(pid), "status"))
+	text, err := readBounded(filepath.Join(s.cfg.Proc, strconv.Itoa(pid), "status"))
 	if err != nil {
 		return nil
 	}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		if rest, ok := strings.CutPrefix(line, key+":"); ok {
 			return strings.Fields(rest)
 		}
@@ -167,8 +142,8 @@ const workerName = "Runner.Worker"
 // then only its own end comes early.
 func (s *Server) working(id fleet.VMID) (found bool, err error) {
 	err = s.eachPID(id, workerHomes, func(pid int, _ string) bool {
-		text, err := readSmall(filepath.Join(s.cfg.Proc, strconv.Itoa(pid), "comm"))
-		found = err == nil && strings.TrimSpace(string(text)) == workerName
+		text, err := readBounded(filepath.Join(s.cfg.Proc, strconv.Itoa(pid), "comm"))
+		found = err == nil && strings.TrimSpace(text) == workerName
 		return found
 	})
 	return found, err
@@ -178,13 +153,13 @@ func (s *Server) working(id fleet.VMID) (found bool, err error) {
 func (s *Server) measure(id fleet.VMID) Stats {
 	dir := s.cgroup(id)
 	number := func(file string) int64 {
-		text, _ := readSmall(filepath.Join(dir, file))
-		n, _ := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+		text, _ := readBounded(filepath.Join(dir, file))
+		n, _ := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 		return n
 	}
 	field := func(file, key string) int64 {
-		text, _ := readSmall(filepath.Join(dir, file))
-		for line := range strings.Lines(string(text)) {
+		text, _ := readBounded(filepath.Join(dir, file))
+		for line := range strings.Lines(text) {
 			if rest, ok := strings.CutPrefix(line, key+" "); ok {
 				n, _ := strconv.ParseInt(strings.TrimSpace(rest), 10, 64)
 				return n

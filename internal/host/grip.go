@@ -151,11 +151,11 @@ func (g *grip) findRun() {
 
 // outside reads which id of the node is 0 in the container: user_namespaces(7).
 func outside(file string) (int, error) {
-	text, err := os.ReadFile(file)
+	text, err := readBounded(file)
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
 		if len(f) == 3 && f[0] == "0" {
 			return strconv.Atoi(f[1])

@@ -160,7 +160,7 @@ func (s *Server) finishAll() {
 // listed under its template's VMID. The list is PVE::RESTEnvironment's, a line
 // each: "UPID:NODE:PID:PSTART:STARTED:TYPE:ID:USER: SAVED [ENDED STATUS]", in hex.
 func (s *Server) taskOf(id fleet.VMID) string {
-	text, err := readBounded(s.cfg.Tasks, maxConf)
+	text, err := readBounded(s.cfg.Tasks)
 	if err != nil {
 		return ""
 	}
