@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
@@ -53,7 +54,7 @@ func (t *tx) or(at time.Time) time.Time {
 const (
 	urgent  = time.Duration(0)
 	brief   = 5 * time.Millisecond   // who waits for it can wait that long
-	patient = 15 * time.Millisecond  // who waits for it is in no hurry
+	patient = 25 * time.Millisecond  // who waits for it is in no hurry
 	idle    = 100 * time.Millisecond // nobody waits for it
 )
 
@@ -155,6 +156,7 @@ func (j *Journal) withdraw(w *write) bool {
 }
 
 func (j *Journal) drain() {
+	runtime.Gosched() // who was begun together with the first caller joins it
 	for batch := j.take(); len(batch) > 0; batch = j.take() {
 		j.commit(batch)
 	}
