@@ -211,10 +211,11 @@ func (d *Daemon) recorded(r *runner, g github.Registration) {
 // heard notes that a runner listens, and so that its container runs. If a stop cut
 // its launch off, nobody saw the start, which may come late: an older listing that
 // shows it stopped must not give it up, for it may have a job, whatever GitHub
-// says of that.
+// says of that. Of a registration without a container, no listing would ever say
+// again that nothing runs.
 func (r *runner) heard(now time.Time) {
 	r.Listened = now
-	if r.Started.IsZero() && !r.Launched.IsZero() {
+	if r.Started.IsZero() && !r.Launched.IsZero() && r.VMID != 0 {
 		r.Spent, r.Cause = time.Time{}, ""
 		r.Started, r.Container, r.touched = now, fleet.Running, now
 	}

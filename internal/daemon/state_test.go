@@ -268,6 +268,25 @@ func TestListeningRunnerOutlivesAnOlderListing(t *testing.T) {
 	}
 }
 
+// TestRegistrationWithoutContainerStaysWithout: its container was destroyed, GitHub
+// lists it for a while, and a webhook of its job comes late. It must not take a
+// place of its pool from then on.
+func TestRegistrationWithoutContainerStaysWithout(t *testing.T) {
+	d := still(t)
+	s := &d.state
+	d.orphaned(s, "acme", "linux", github.Registration{ID: 1, Name: "r", State: fleet.Online})
+	d.took(fleet.Job{ID: 7, Runner: "r"}, time.Now())
+	r := s.runners["r"]
+	if r.Container != fleet.Absent || r.Counts() {
+		t.Errorf("it counts, and its container is %s: %+v", r.Container, r.Runner)
+	}
+	d.recorded(r, github.Registration{})
+	d.ended(r, time.Now())
+	if p := r.Phase(); p != fleet.Gone {
+		t.Errorf("its job is over and its registration removed, and it is %s: %+v", p, r.Runner)
+	}
+}
+
 // TestLaunchThatWasCutOffIsGivenUp: its container is stopped, and nothing is heard
 // of it.
 func TestLaunchThatWasCutOffIsGivenUp(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,7 +13,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/dayfly-ci/dayfly/internal/daemon"
 	"github.com/dayfly-ci/dayfly/internal/sim"
+	"github.com/dayfly-ci/dayfly/internal/sim/hub"
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
 )
 
@@ -147,7 +150,9 @@ func randomWorld(t *testing.T, seed uint64, loud bool) {
 	}
 	p.playDay(rng, upTo)
 	p.w.Calm()
-	p.until(6*time.Hour, "every job ends", p.over)
+	if !p.until(6*time.Hour, "every job ends", p.over) {
+		p.explain()
+	}
 	p.setPools(drained(files))
 	p.until(time.Hour, "nothing is left", func() bool { return p.w.Left().Empty() })
 	p.stop()
@@ -172,6 +177,16 @@ func randomWorld(t *testing.T, seed uint64, loud bool) {
 		}
 		t.Logf("log: %s (kept with -artifacts)", file)
 	}
+}
+
+// explain logs what the daemon says of the jobs that have not ended.
+func (p *play) explain() {
+	for _, j := range p.w.GitHub.Jobs() {
+		if j.Status != hub.StatusCompleted {
+			p.t.Logf("job %d, %s: %+v", j.ID, j.Status, admin[daemon.JobDetail](p, http.MethodGet, fmt.Sprintf("/v1/jobs/%d", j.ID)))
+		}
+	}
+	p.t.Logf("status: %+v", p.status())
 }
 
 // drained is pools that take no more jobs.
