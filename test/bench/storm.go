@@ -23,6 +23,9 @@ func (b *bench) storm(ctx context.Context, s *site, o order) (results, error) {
 	var ours, bare sample
 	var ratios []float64
 	for i, began := 0, time.Now(); i < o.Storms && (i == 0 || time.Since(began) < stormShare); i++ {
+		if _, err := s.ready(ctx); err != nil { // nobody clones meanwhile
+			return nil, err
+		}
 		one, err := s.bareStorm(ctx, o.Storm)
 		if err != nil {
 			return nil, err
