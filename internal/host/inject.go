@@ -193,8 +193,9 @@ func (g *grip) deliver(part string, text []byte) (err error) {
 	return nil
 }
 
-// wake spares a guest that waits the time until it sees the file by itself. It
-// tries once: a pipe may be full, or something else.
+// wake tells a guest that waits: it holds its pipe before it looks for the file, so
+// that it sees one or the other. Older ones would see the file by themselves, later.
+// It tries once: a pipe that is full has told already, and it may be something else.
 func (g *grip) wake() {
 	f, err := openAt(g.run, comePipe, unix.O_WRONLY|unix.O_NONBLOCK, staying)
 	if err != nil {
