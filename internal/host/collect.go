@@ -98,16 +98,6 @@ func (e *Evidence) miss(path string, err error) {
 	}
 }
 
-func printable(s string) string {
-	clean := strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s)
-	return clean[:min(len(clean), 200)]
-}
-
 // evidence is what a boot has left so far, with what it used.
 func (s *Server) evidence(g *grip) Evidence {
 	e := Evidence{VMID: g.id, Name: g.name, Boot: g.boot, Files: []File{}, Missed: []string{}}

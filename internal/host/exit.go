@@ -41,3 +41,14 @@ var exitCodes = map[string]string{
 
 	"17": "its container was used up: it had run already, or could not take note of it",
 }
+
+// printable is at most 200 characters of s, without what a terminal would obey.
+func printable(s string) string {
+	clean := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+	return clean[:min(len(clean), 200)]
+}

@@ -75,11 +75,21 @@ func (b *bench) boots(ctx context.Context, s *site, o order) (results, error) {
 	}
 	b.stages = typical(jobs)
 	return results{
-		"spare_over_bare": {spare.median() / bare.median(), 1, fmt.Sprintf("%.0f ms; lxc-start alone %.0f ms; %d jobs", spare.median(), bare.median(), len(spare))},
+		"spare_over_bare": {median(paired(spare, bare)), 1, fmt.Sprintf("%.0f ms; lxc-start alone %.0f ms; %d jobs", spare.median(), bare.median(), len(spare))},
 		"warm_ms":         {warm.median(), bare.median(), fmt.Sprintf("lxc-start alone; %d jobs", len(warm))},
-		"boot_over_stock": {bare.median() / stock.median(), 1, fmt.Sprintf("%.0f ms; the base image to multi-user.target %.0f ms", bare.median(), stock.median())},
+		"boot_over_stock": {median(paired(bare, stock)), 1, fmt.Sprintf("%.0f ms; the base image to multi-user.target %.0f ms", bare.median(), stock.median())},
 		"warm_rss_mb":     {median(memory), 0, "anonymous memory and mapped files of its cgroup"},
 	}, nil
+}
+
+// paired is what each of one sample took over its neighbour in time in the other:
+// the machine's own speed changes within a run.
+func paired(a, b sample) []float64 {
+	ratios := make([]float64, len(a))
+	for i := range a {
+		ratios[i] = a[i].Seconds() / b[i].Seconds()
+	}
+	return ratios
 }
 
 // ready waits until a spare is there and a warm container has booted and

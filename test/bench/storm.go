@@ -21,7 +21,6 @@ const stormShare = 60 * time.Second
 // there. Both take turns, and each storm is held against the one before it.
 func (b *bench) storm(ctx context.Context, s *site, o order) (results, error) {
 	var ours, bare sample
-	var ratios []float64
 	for i, began := 0, time.Now(); i < o.Storms && (i == 0 || time.Since(began) < stormShare); i++ {
 		if _, err := s.ready(ctx); err != nil { // nobody clones meanwhile
 			return nil, err
@@ -34,10 +33,10 @@ func (b *bench) storm(ctx context.Context, s *site, o order) (results, error) {
 		if err != nil {
 			return nil, err
 		}
-		bare, ours, ratios = append(bare, one), append(ours, other), append(ratios, other.Seconds()/one.Seconds())
+		bare, ours = append(bare, one), append(ours, other)
 		fmt.Fprintf(b.progress, "  %d at once: lxc-start alone %.1f s, dayfly %.1f s\n", o.Storm, one.Seconds(), other.Seconds())
 	}
-	return results{stormName: {median(ratios), 1,
+	return results{stormName: {median(paired(ours, bare)), 1,
 		fmt.Sprintf("%.1f s; lxc-start alone %.1f s; %d containers, %d times", ours.median()/1000, bare.median()/1000, o.Storm, len(ours))}}, nil
 }
 
