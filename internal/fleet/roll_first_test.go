@@ -38,6 +38,23 @@ func TestFirstStableVersion(t *testing.T) {
 	}
 }
 
+// TestNodeThatIsAwayHoldsNoRollBackUp: what it has of the candidate is seen to
+// when it is back; a newer version must not wait for that.
+func TestNodeThatIsAwayHoldsNoRollBackUp(t *testing.T) {
+	one, two := Ref{"ubuntu", "1"}, Ref{"ubuntu", "2"}
+	want := Desired{Pools: []Pool{{Name: "a", Template: Ref{Family: "ubuntu"}}}}
+	for container, stage := range map[Container]Stage{Unseen: Settled, Stopped: RollingBack} {
+		have := Observed{
+			Templates: versions(one, two),
+			Runners:   []Runner{{Name: "r", Pool: "a", Node: "n2", Template: two, Container: container, Cloned: noon}},
+			Rollouts:  []Rollout{{Pool: "a", Stable: one, Candidate: two, Stage: RollingBack, Bad: []Verdict{{Version: two}}, Mark: noon}},
+		}
+		if got, _ := Roll(want, have, noon); got[0].Stage != stage {
+			t.Errorf("with a spare that is %s, it is %s, want %s", container, got[0].Stage, stage)
+		}
+	}
+}
+
 func versions(refs ...Ref) []Template {
 	var list []Template
 	for i, ref := range refs {
