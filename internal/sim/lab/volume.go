@@ -5,9 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
 )
@@ -50,7 +48,7 @@ func (m *Machine) Make(v pve.Volume) error {
 		}
 		return os.Chown(path, firstID, firstID)
 	}
-	if err := run("btrfs", "--quiet", "subvolume", "create", path); err != nil {
+	if err := makeSubvolume(path); err != nil {
 		return err
 	}
 	if err := limit(path, v.Size); err != nil {
@@ -58,21 +56,6 @@ func (m *Machine) Make(v pve.Volume) error {
 	}
 	return os.Chown(path, firstID, firstID)
 }
-
-// limit bounds what a subvolume adds to what it was cloned from, where the
-// kernel can.
-func limit(path string, size int64) error {
-	if size == 0 || !quotas() {
-		return nil
-	}
-	return run("btrfs", "--quiet", "qgroup", "limit", strconv.FormatInt(size, 10), path)
-}
-
-// quotas reports whether the disk counts what subvolumes use, in the way that
-// costs little or in the one that every kernel has.
-var quotas = sync.OnceValue(func() bool {
-	return run("btrfs", "--quiet", "quota", "enable", "--simple", diskDir) == nil || run("btrfs", "--quiet", "quota", "enable", diskDir) == nil
-})
 
 // onDisk reports whether a volume is a subvolume of the sandbox's disk.
 func onDisk(path string) bool {
@@ -91,21 +74,21 @@ func (m *Machine) Unpack(v pve.Volume, archive string) error {
 	defer m.unpacking.Unlock()
 	kept := filepath.Join(diskDir, ".unpacked-"+filepath.Base(archive))
 	if _, err := os.Stat(kept); err != nil {
-		if err := run("btrfs", "--quiet", "subvolume", "create", kept); err != nil {
+		if err := makeSubvolume(kept); err != nil {
 			return err
 		}
 		if err := os.Chown(kept, firstID, firstID); err != nil {
 			return err
 		}
 		if err := unpack(archive, kept); err != nil {
-			_ = run("btrfs", "--quiet", "subvolume", "delete", kept)
+			_ = deleteSubvolume(kept)
 			return err
 		}
 	}
-	if err := run("btrfs", "--quiet", "subvolume", "delete", to); err != nil {
+	if err := deleteSubvolume(to); err != nil {
 		return err
 	}
-	if err := run("btrfs", "--quiet", "subvolume", "snapshot", kept, to); err != nil {
+	if err := snapshot(kept, to); err != nil {
 		return err
 	}
 	return limit(to, v.Size)
@@ -135,7 +118,7 @@ func (m *Machine) Link(base, v pve.Volume) error {
 	if !onDisk(dir(v)) {
 		return copyTree(dir(base), dir(v))
 	}
-	if err := run("btrfs", "--quiet", "subvolume", "snapshot", dir(base), dir(v)); err != nil {
+	if err := snapshot(dir(base), dir(v)); err != nil {
 		return err
 	}
 	return limit(dir(v), v.Size)
@@ -175,12 +158,12 @@ func (m *Machine) Remove(v pve.Volume) error {
 		return run("rm", "-rf", "--one-file-system", path)
 	}
 	// Docker makes subvolumes inside: only an empty one can be deleted.
-	out, err := exec.Command("btrfs", "--quiet", "subvolume", "delete", path).CombinedOutput()
-	if err == nil {
+	kept := deleteSubvolume(path)
+	if kept == nil {
 		return nil
 	}
 	if err := run("rm", "-rf", "--one-file-system", path); err != nil {
-		return fmt.Errorf("remove volume %s: %s: %w", v.Name, strings.TrimSpace(string(out)), err)
+		return fmt.Errorf("remove volume %s: %w; %w", v.Name, kept, err)
 	}
 	return nil
 }
