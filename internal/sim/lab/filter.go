@@ -25,26 +25,32 @@ const (
 `
 )
 
-// filters is one at a time: a change replaces the whole table.
+// filters are the rules of the containers that run. A change replaces the whole
+// table, with whatever else has changed until then: of several containers that
+// start at once, one loads the rules of all.
 var filters struct {
+	loading sync.Mutex
+
 	sync.Mutex
-	rules map[int]string // of the containers that run
-	stale bool           // some are loaded whose container has ended
+	rules   map[int]string
+	changed int // how often they have
+	loaded  int // as of which change
 }
 
 // filterUp makes the rules of a container that starts.
 func (m *Machine) filterUp(vmid int, options map[string]string) error {
 	text := rules(vmid, options, firewallFile(vmid))
 	filters.Lock()
-	defer filters.Unlock()
 	if filters.rules == nil {
 		filters.rules = map[int]string{}
 	}
-	if text == "" && filters.rules[vmid] == "" && !filters.stale {
-		return nil
+	if filters.rules[vmid] != text {
+		filters.rules[vmid] = text
+		filters.changed++
 	}
-	filters.rules[vmid] = text
-	return loadFilters()
+	change := filters.changed
+	filters.Unlock()
+	return loadFilters(change)
 }
 
 // refilter makes the rules of a running container again.
@@ -62,20 +68,36 @@ func (m *Machine) refilter(vmid int) {
 func unfilter(vmid int) {
 	filters.Lock()
 	defer filters.Unlock()
-	filters.stale = filters.stale || filters.rules[vmid] != ""
+	if filters.rules[vmid] != "" {
+		filters.changed++
+	}
 	delete(filters.rules, vmid)
 }
 
-// loadFilters replaces all rules in one transaction.
-func loadFilters() error {
+// loadFilters replaces all rules in one transaction, unless somebody else has
+// since change.
+func loadFilters(change int) error {
+	filters.loading.Lock()
+	defer filters.loading.Unlock()
+	filters.Lock()
+	if filters.loaded >= change {
+		filters.Unlock()
+		return nil
+	}
+	change = filters.changed
 	var b strings.Builder
 	b.WriteString("table bridge " + filterTable + "\ndelete table bridge " + filterTable + "\n" + filterBase)
 	for _, text := range filters.rules {
 		b.WriteString(text)
 	}
-	err := nft(b.String())
-	filters.stale = filters.stale && err != nil
-	return err
+	filters.Unlock()
+	if err := nft(b.String()); err != nil {
+		return err
+	}
+	filters.Lock()
+	filters.loaded = change
+	filters.Unlock()
+	return nil
 }
 
 func nft(text string) error {

@@ -23,7 +23,7 @@ func unauthorized(reason string) error {
 // request with neither may only log in.
 func (r *call) authenticate(path string) error {
 	r.c.enter()
-	defer r.c.mu.Unlock()
+	defer r.c.mu.Mutex.Unlock() // changes nothing: what came due is published soon, with what is asked
 	if id, secret, ok := apiToken(r.req.Header.Get("Authorization")); ok {
 		if !r.c.tokenValid(id, secret) {
 			return unauthorized("Authentication failed!")
