@@ -9,6 +9,7 @@ user=${DAYFLY_USER:-runner}
 # Measured in unprivileged containers: without these, multi-user.target is
 # reached in 305 instead of 552 ms. Time synchronisation, log rotation and
 # logins of users are not among them, and neither is what brings the network up.
+# What is in /dev, and how the root file system is mounted, the node decides.
 spare=(
 	sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount dev-hugepages.mount sys-fs-fuse-connections.mount
 	modprobe@.service systemd-modules-load.service systemd-binfmt.service
@@ -16,6 +17,7 @@ spare=(
 	ldconfig.service systemd-sysusers.service systemd-firstboot.service systemd-machine-id-commit.service
 	systemd-hwdb-update.service systemd-pstore.service systemd-random-seed.service
 	systemd-udevd.service systemd-udev-trigger.service systemd-rfkill.socket
+	systemd-tmpfiles-setup-dev-early.service systemd-tmpfiles-setup-dev.service systemd-remount-fs.service
 	console-getty.service getty@.service container-getty@.service getty.target
 	systemd-ask-password-console.path systemd-ask-password-wall.path
 	systemd-networkd-wait-online.service systemd-networkd-persistent-storage.service systemd-network-generator.service NetworkManager-wait-online.service

@@ -249,7 +249,7 @@ func TestNetworkIsWhatProxmoxWrote(t *testing.T) {
 		text string
 		has  []string
 	}{
-		"dhcp":      {lo + "iface eth0 inet dhcp\n", []string{"10-eth0.network", "DHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n", "RapidCommit=yes"}},
+		"dhcp":      {lo + "iface eth0 inet dhcp\n", []string{"10-eth0.network", "DHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n", "RapidCommit=yes\nUseDomains=yes\nUseHostname=no\n"}},
 		"static":    {lo + "iface eth0 inet static\n\taddress 10.0.0.7/24\n# --- BEGIN PVE ---\n\tgateway 10.0.0.1\n", []string{"Address=10.0.0.7/24\nGateway=10.0.0.1\n", "LinkLocalAddressing=no"}},
 		"both":      {lo + "iface eth0 inet dhcp\n\niface eth0 inet6 auto\n", []string{"DHCP=ipv4\nIPv6AcceptRA=yes\n"}},
 		"dhcp both": {lo + "iface eth0 inet dhcp\niface eth0 inet6 dhcp\n", []string{"DHCP=yes\nIPv6AcceptRA=yes\n"}},
