@@ -158,10 +158,11 @@ func writeSection(b *strings.Builder, opts map[string]string, raw [][2]string) {
 // encodeText is PVE::Tools::encode_text: control characters, the percent sign,
 // the colon and everything that is not ASCII.
 func encodeText(s string) string {
+	const digits = "0123456789ABCDEF"
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; c < ' ' || c == '%' || c == ':' || c > '~' {
-			fmt.Fprintf(&b, "%%%02X", c)
+			b.WriteString("%" + digits[c>>4:c>>4+1] + digits[c&15:c&15+1])
 		} else {
 			b.WriteByte(c)
 		}
