@@ -64,7 +64,7 @@ func (h *Hub) Connect(encodedJIT, version string) (*Session, error) {
 	r.version = version
 	if h.versions.Policy == RefuseSession && h.tooOld(version) {
 		h.note(Refused, r, nil, "version "+version)
-		return nil, fmt.Errorf("%w: v%s", ErrDeprecated, version)
+		return nil, refusedVersion(version)
 	}
 	r.stale.Stop()
 	r.used, r.online = true, true
@@ -107,7 +107,7 @@ func (s *Session) Listen(l Listener) error {
 	h.note(Listening, s.r, nil, "")
 	if h.versions.Policy == RefuseMessages && h.tooOld(s.r.version) {
 		h.offline(s.r)
-		h.endSession(s, fmt.Errorf("%w: v%s", ErrDeprecated, s.r.version))
+		h.endSession(s, refusedVersion(s.r.version))
 		return nil
 	}
 	h.awaitUnwanted(s.r)

@@ -43,6 +43,16 @@ func (h *Hub) SetVersions(v Versions) {
 	h.versions = v.orDefaults()
 }
 
+// refusedVersion is ErrDeprecated of a version, in the words that a runner prints.
+type refusedVersion string
+
+func (v refusedVersion) Error() string {
+	return "Runner version v" + string(v) + " is deprecated and cannot receive messages."
+}
+
+// Is makes it ErrDeprecated.
+func (v refusedVersion) Is(target error) bool { return target == ErrDeprecated }
+
 // tooOld reports whether the version is below the floor or past its end.
 func (h *Hub) tooOld(version string) bool {
 	if end, there := h.versions.Ends[version]; there && !h.clock.Now().Before(end) {
