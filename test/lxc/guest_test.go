@@ -40,13 +40,13 @@ func TestJobRunsOnARealBoot(t *testing.T) {
 	w := inLab(t)
 	t.Parallel()
 	g := w.clone(t, w.template(t))
-	j, log := g.runs("id; echo hello from bash; env | grep -c JITCONFIG || true", dockerStep, "sudo -n cat /proc/1/environ | tr '\\0' '\\n' | cut -c1-60")
+	j, log := g.runs("id; echo hello from bash; env | grep -c JITCONFIG || true; echo \"mask $(umask), $(ulimit -u) processes\"; stat -c 'config of mode %a' ../../../.credentials", dockerStep, "sudo -n cat /proc/1/environ | tr '\\0' '\\n' | cut -c1-60")
 	if j.Conclusion != hub.Success || j.Runner != g.name {
 		t.Errorf("the job ended with %q on %q\n%s\n%s", j.Conclusion, j.Runner, log, g.log())
 	}
 	for _, want := range []string{
 		"##[group]dayfly template", "##[group]dayfly runner", "Container: " + g.name, "hello from bash", "hello from docker",
-		"uid=1001(runner)", "ACTIONS_RUNNER_INPUT_JITCONFIG=xxxx",
+		"uid=1001(runner)", "\n0\nmask 0077, 16384 processes\nconfig of mode 600\n", "ACTIONS_RUNNER_INPUT_JITCONFIG=xxxx",
 	} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the job's log lacks %q:\n%s", want, log)

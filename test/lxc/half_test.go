@@ -152,9 +152,9 @@ try "the root half's port without a certificate" bash -c 'printf "GET /v1/hello 
 try "the root half's port with a certificate of its own" bash -c 'cd /tmp && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout k.pem -out c.pem -subj /CN=daemon.dayfly.internal -days 2 && printf "GET /v1/hello HTTP/1.1\r\nHost: host\r\nDayfly-Contract: 2\r\n\r\n" | timeout 4 openssl s_client -quiet -cert c.pem -key k.pem -connect GATEWAY:HALFPORT | grep -i contract'
 try "the root half's port without TLS" bash -c 'exec 3<>/dev/tcp/GATEWAY/HALFPORT; printf "GET /v1/hello HTTP/1.1\r\nHost: host\r\nDayfly-Contract: 2\r\n\r\n" >&3; grep -i "HTTP/1.1 200" <&3'
 try "another container's config, in processes" sudo -n bash -c 'cat /proc/[0-9]*/environ | tr "\0" "\n" | grep "[c]anary-of-another"'
-try "another container's config, in files" sudo -n grep -rslE -D skip "[c]anary-of-another" /run /dev/shm /var/lib /mnt
+try "another container's config, in files" sudo -n bash -c 'grep -rslE -D skip "[c]anary-of-another" /run /dev/shm /var/lib /mnt | grep .'
 try "another container's files" sudo -n ls VICTIMROOT/bin
-try "another container's cgroup" sudo -n ls /sys/fs/cgroup/lxc/VICTIM /sys/fs/cgroup/../VICTIM /sys/fs/cgroup/../../VICTIM
+try "another container's cgroup" sudo -n bash -c 'ls /sys/fs/cgroup/lxc/VICTIM || ls /proc/1/root/sys/fs/cgroup/../../VICTIM || grep VICTIM /proc/*/cgroup'
 try "a device of the node where logs are" sudo -n mknod /opt/actions-runner/_diag/device.log b 7 0
 sudo -n bash -s <<'ROOT'
 cd /opt/actions-runner/_diag
