@@ -81,6 +81,9 @@ func (p *program) demo(ctx context.Context, o demoOptions) error {
 	return p.playDay(ctx, o, demoLimit)
 }
 
+// real reports whether the containers are.
+func (d *demo) real() bool { return d.o.containers == "lxc" }
+
 // playDay plays one day, from the making of its world to the verdict.
 func (p *program) playDay(ctx context.Context, o demoOptions, limit time.Duration) (err error) {
 	d, err := openDemo(p, o)

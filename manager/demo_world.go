@@ -207,7 +207,7 @@ func (d *demo) configure(address string) error {
 			d.apis["github"], fmt.Sprint(app.ID), d.repo.dir, address),
 	}
 	if d.real() {
-		files["dayfly.hcl"] += fmt.Sprintf(lxcHost, d.half())
+		files["dayfly.hcl"] += d.lxcHost()
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(d.dir, name), []byte(text), 0o600); err != nil {
@@ -252,7 +252,7 @@ func (d *demo) again(self string, log *os.File, command string) *exec.Cmd {
 	cmd := exec.Command(self, command, "--config", filepath.Join(d.dir, "dayfly.hcl"))
 	cmd.Args[0] = "dayfly"
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = leash(syscall.SIGKILL)
 	return cmd
 }
 

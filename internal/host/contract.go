@@ -14,6 +14,15 @@ const Contract = 2
 
 const contractHeader = "Dayfly-Contract"
 
+// JITVariable is the line of the file that the guest's unit reads, and that
+// the runner takes its config from (scripts/guest/files/dayfly-runner.service).
+const JITVariable = "ACTIONS_RUNNER_INPUT_JITCONFIG"
+
+// EnvPrefix begins the names of a pool's variables where they are in the
+// environment of a container's init, and mean nothing to it
+// (scripts/guest/files/take-env).
+const EnvPrefix = "DAYFLY_ENV_"
+
 // Bounds of what the halves send each other.
 const (
 	maxRequest = 128 << 10 // a JIT config has 2 to 4 KiB, an environment at most 8, of which JSON can make 48

@@ -23,15 +23,6 @@ import (
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 )
 
-// JITVariable is the line of the file that the guest's unit reads, and that
-// the runner takes its config from (scripts/guest/files/dayfly-runner.service).
-const JITVariable = "ACTIONS_RUNNER_INPUT_JITCONFIG"
-
-// EnvPrefix begins the names of a pool's variables where they are in the
-// environment of a container's init, and mean nothing to it
-// (scripts/guest/files/take-env).
-const EnvPrefix = "DAYFLY_ENV_"
-
 // Where things are in a container: below its root and below its /run.
 const (
 	guestRun  = "dayfly"       // of /run, made by the guest's units

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package lab runs a simulated Proxmox's containers for real: unprivileged LXC
 // containers on this machine, in a sandbox of namespaces of its own.
 //

@@ -112,14 +112,16 @@ pool "linux-x64" {
 
 // lxcHost makes the sandbox a node with a root half, which mends with the
 // sandbox's pct.
-const lxcHost = `
+func (d *demo) lxcHost() string {
+	return fmt.Sprintf(`
 host {
-  name   = "` + lab.Host + `"
+  name   = "`+lab.Host+`"
   user   = "root"
   socket = %q
-  pct    = ["` + lab.ToolPath + `"]
+  pct    = ["`+lab.ToolPath+`"]
 }
-`
+`, d.half())
+}
 
 const lxcBake = `packer {
   required_plugins {
@@ -210,9 +212,6 @@ func (d *demo) lxcWorld() error {
 	w.GitHub.AddInstallation(hub.Installation{Account: "acme", Repositories: []string{"app", "lib", "site"}})
 	return nil
 }
-
-// real reports whether the containers are.
-func (d *demo) real() bool { return d.o.containers == "lxc" }
 
 // newLXCRepo makes a repository of pools for one node.
 func newLXCRepo(_ context.Context, dir string) (*demoRepo, error) {
