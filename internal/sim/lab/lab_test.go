@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -44,7 +45,6 @@ func TestContainerLivesAndDies(t *testing.T) {
 		}
 	}
 	for range 3 {
-		began := time.Now()
 		ended, err := m.Start(pve.Launch{VMID: 101, Options: map[string]string{
 			"hostname": "one", "unprivileged": "1", "features": "nesting=1", "memory": "256",
 			"net0": "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,ip=10.77.0.9/24,host-managed=1,type=veth",
@@ -52,15 +52,18 @@ func TestContainerLivesAndDies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("started in %v", time.Since(began))
 		list, err := m.Interfaces(101)
-		t.Logf("%+v %v", list, err)
-		began = time.Now()
+		if err != nil || !slices.ContainsFunc(list, func(i pve.NetInterface) bool { return i.Name == "eth0" && slices.Contains(i.Inet, "10.77.0.9/24") }) {
+			t.Errorf("its interfaces: %+v, %v", list, err)
+		}
+		began := time.Now()
 		if err := m.Kill(101); err != nil {
 			t.Fatal(err)
 		}
 		<-ended
-		t.Logf("killed in %v", time.Since(began))
+		if took := time.Since(began); took >= killPatience {
+			t.Errorf("LXC did not notice that init was killed: %v", took)
+		}
 	}
 	if err := m.Remove(v); err != nil {
 		t.Fatal(err)

@@ -205,6 +205,7 @@ func (m *Machine) Kill(vmid int) error {
 		return nil
 	}
 	if c.init > 0 {
+		c.begun()
 		_ = unix.Kill(c.init, unix.SIGKILL)
 	} else {
 		_ = c.start.Process.Kill()
@@ -223,6 +224,18 @@ func (m *Machine) Kill(vmid int) error {
 		return nil
 	case <-time.After(killPatience):
 		return fmt.Errorf("container %d does not end", vmid)
+	}
+}
+
+// begun waits until init is a program of the container's. Before that, LXC's
+// monitor waits for what init has to tell it, also when there is no init any more.
+// Proxmox's start ends when LXC says that the container runs (believed).
+func (c *container) begun() {
+	exe := "/proc/" + strconv.Itoa(c.init) + "/exe"
+	for until := time.Now().Add(startLimit); time.Now().Before(until); time.Sleep(time.Millisecond) {
+		if program, err := os.Readlink(exe); err != nil || filepath.Base(program) != "lxc-start" {
+			return
+		}
 	}
 }
 
