@@ -19,7 +19,7 @@ import (
 )
 
 // lxcShare bounds how long rounds are begun, as share does elsewhere.
-const lxcShare = 75 * time.Second
+const lxcShare = 100 * time.Second
 
 // boots measures single jobs on a stopped spare and on a warm container, from
 // the daemon's decision until the runner's program is executed, beside what

@@ -64,7 +64,7 @@ type size struct {
 var full = size{
 	rounds: 3, spareJobs: 60, coldJobs: 8, burstJobs: 100, burstRounds: 2, slotJobs: 80,
 	deliveries: 9000, paced: 5000, syncs: 300, planning: 1500 * time.Millisecond, loadJobs: 1000, idle: time.Minute, baking: oven,
-	lxcRounds: 9, storm: 16, storms: 3,
+	lxcRounds: 13, storm: 16, storms: 5,
 }
 
 // bench is one run.

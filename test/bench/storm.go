@@ -12,7 +12,7 @@ import (
 )
 
 // stormShare bounds how long storms are begun, as share does elsewhere.
-const stormShare = 60 * time.Second
+const stormShare = 75 * time.Second
 
 // storm measures the whole life of many containers at once: jobs come for which
 // there is no spare, and the last of their containers is gone. Beside it as many
