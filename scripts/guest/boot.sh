@@ -29,7 +29,7 @@ spare=(
 generators=(
 	systemd-bless-boot-generator systemd-cryptsetup-generator systemd-debug-generator systemd-getty-generator
 	systemd-gpt-auto-generator systemd-hibernate-resume-generator systemd-integritysetup-generator
-	systemd-rc-local-generator systemd-run-generator systemd-system-update-generator systemd-tpm2-generator
+	systemd-rc-local-generator systemd-run-generator systemd-ssh-generator systemd-system-update-generator systemd-tpm2-generator
 	systemd-veritysetup-generator
 )
 
