@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 )
 
@@ -166,7 +168,10 @@ func TestFUSEHangsNobody(t *testing.T) {
 	n.made(testID)
 	j := n.boot(testID)
 	must(t, n.inject(testID))
-	if out, err := j.try(`exec 7<>/dev/fuse && mount -t fuse -o fd=7,rootmode=40000,user_id=0,group_id=0,allow_other fuse /opt/actions-runner/_diag &&
+	// The machine's own may be closed to everybody but root.
+	device := filepath.Join(n.dir, fmt.Sprint("root-", testID), "fuse")
+	must(t, unix.Mknod(device, unix.S_IFCHR|0o666, int(unix.Mkdev(10, 229))), os.Chmod(device, 0o666))
+	if out, err := j.try(`exec 7<>/fuse && mount -t fuse -o fd=7,rootmode=40000,user_id=0,group_id=0,allow_other fuse /opt/actions-runner/_diag &&
 		{ sleep 600 <&7 >/dev/null 2>&1 & } && mkdir -p /run/x && mount --bind /opt/actions-runner/_diag /run/dayfly`); err != nil {
 		t.Skipf("needs FUSE in a user namespace: %s", out)
 	}
@@ -259,6 +264,24 @@ func TestWorkerIsSoughtWhereAConfigWas(t *testing.T) {
 	}
 	if w := look(); w != (Work{Worker: true, Taken: true}) {
 		t.Errorf("after one: %+v", w)
+	}
+}
+
+// TestCgroupsWithoutNumberAreNotWalked: a container's root makes as many as it
+// likes, and waits longer for nobody but itself.
+func TestCgroupsWithoutNumberAreNotWalked(t *testing.T) {
+	n := newNode(t, nil)
+	n.made(testID)
+	n.boot(testID)
+	must(t, n.inject(testID))
+	if w, err := n.c.Busy(t.Context(), testID); err != nil || w.Worker {
+		t.Fatalf("before: %+v, %v", w, err)
+	}
+	for i := range maxCgroups {
+		must(t, os.Mkdir(filepath.Join(n.s.cgroup(testID), fmt.Sprint("a", i)), 0o755))
+	}
+	if w, err := n.c.Busy(t.Context(), testID); !errors.Is(err, fleet.ErrUnavailable) || !strings.Contains(err.Error(), "more than 4096 cgroups") {
+		t.Errorf("after: %+v, %v", w, err)
 	}
 }
 

@@ -237,11 +237,25 @@ func TestConfigWaitsForTheFirewall(t *testing.T) {
 	}
 }
 
+// Of the two firewalls one is at work; the other one's list is there, and empty.
+func TestEitherFirewallIsEnough(t *testing.T) {
+	named := []string{"/bin/echo", fmt.Sprintf("-A PVEFW-FWBR-OUT --physdev-in veth%di0 -j veth%[1]di0-OUT", testID)}
+	for name, rules := range map[string][][]string{"the first": {named, {"/bin/true"}}, "the second": {{"/bin/true"}, named}} {
+		n := newNode(t, func(c *Config) { c.Rules = rules })
+		n.made(testID, "net0: name=eth0,bridge=vmbr0,firewall=1,type=veth")
+		j := n.boot(testID)
+		if err := n.inject(testID); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		j.sh("test -s /run/dayfly/jit")
+	}
+}
+
 func TestFirewallThatCannotBeAskedDeliversNothing(t *testing.T) {
 	n := newNode(t, func(c *Config) { c.Rules = [][]string{{"/bin/false"}} })
 	n.made(testID, "net0: name=eth0,bridge=vmbr0,firewall=1")
 	n.boot(testID)
-	if err := n.inject(testID); !errors.Is(err, fleet.ErrUnavailable) {
+	if err := n.inject(testID); !errors.Is(err, fleet.ErrUnavailable) || errors.Is(err, ErrUnshielded) {
 		t.Errorf("inject: %v", err)
 	}
 }
