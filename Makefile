@@ -5,6 +5,7 @@ FUZZTIME ?= 30s
 LOADERTIME ?= 2m
 WORLDS ?= 10000
 CHAINS ?= 20
+DEMOS ?= 50
 
 # The daemon's binary is static: it runs on any node, whatever its libc.
 export CGO_ENABLED ?= 0
@@ -68,11 +69,12 @@ fuzz: ## run every fuzz test for FUZZTIME (30s) each, those of pool files for LO
 		done || exit 1; \
 	done
 
-soak: ## run WORLDS (10000) random worlds of the whole daemon and roll-outs, printing what they showed, every planted bug, a release twice, and the chain on real containers CHAINS (20) times
+soak: build ## run WORLDS (10000) random worlds of the whole daemon and roll-outs, printing what they showed, every planted bug, a release twice, DEMOS (50) days of the demo, and the chain on real containers CHAINS (20) times
 	go test -vet=off -count=1 -timeout 4h -run '^TestRandomWorlds' ./internal/daemon -worlds $(WORLDS)
 	go test -vet=off -count=1 -v -run '^Test(GoodVersionIsRarelyRolledBack|BadVersionsAreFound)$$' ./internal/fleet
 	DAYFLY_MUTATIONS=all go test -vet=off -count=1 -timeout 4h ./test/mutation
 	DAYFLY_RELEASE=all go test -vet=off -count=1 -timeout 4h -run '^TestReleaseIsReproducible$$' ./scripts/release
+	@for seed in $$(seq $(DEMOS)); do echo "demo --seed $$seed"; build/dayfly demo --json --seed "$$seed" || exit 1; done
 	go test -vet=off -count=$(CHAINS) -timeout 4h -run '^TestChain$$' ./test/lxc/chain
 
 generate: ## write the generated files again, the plugin's pages in .web-docs among them
