@@ -207,6 +207,32 @@ func TestConfigWaitsForTheContainer(t *testing.T) {
 	j.sh("test -s /run/dayfly/jit")
 }
 
+// TestConfigWaitsForMemory: before the guest has mounted its /run, what is there is
+// on disk, where no config may be.
+func TestConfigWaitsForMemory(t *testing.T) {
+	for name, over := range map[string]string{"not mounted": "umount /run", "the disk": "mount --bind /var /run"} {
+		n := newNode(t, nil)
+		n.made(testID)
+		j := n.boot(testID)
+		j.sh(over)
+		done := make(chan error, 1)
+		go func() { done <- n.inject(testID) }()
+		select {
+		case err := <-done:
+			t.Fatalf("%s: inject onto the disk: %v", name, err)
+		case <-time.After(100 * time.Millisecond):
+		}
+		if got := j.sh("ls -A /run/dayfly /var/dayfly 2>/dev/null || true"); got != "" {
+			t.Errorf("%s: on disk there is %s", name, got)
+		}
+		j.sh("mount -t tmpfs -o mode=755 tmpfs /run")
+		if err := <-done; err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		j.sh("test -s /run/dayfly/jit && umount -l /run && ! test -e /run/dayfly")
+	}
+}
+
 // TestConfigWaitsForTheFirewall has the rules come late.
 func TestConfigWaitsForTheFirewall(t *testing.T) {
 	var rules, asked string
