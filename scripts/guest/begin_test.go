@@ -445,20 +445,3 @@ func TestJobsLogTellsWhereItRuns(t *testing.T) {
 		}
 	}
 }
-
-func TestEndIsRecorded(t *testing.T) {
-	dir := t.TempDir()
-	write(t, dir+"/run/jit")
-	if out, code := sh(t, dir, "ended", "SERVICE_RESULT=exit-code", "EXIT_CODE=exited", "EXIT_STATUS=7"); code != 0 {
-		t.Fatalf("%d, %q", code, out)
-	}
-	for _, where := range []string{"lib", "run"} {
-		got, err := os.ReadFile(filepath.Join(dir, where, "exit.json"))
-		if err != nil || !strings.HasPrefix(string(got), `{"result":"exit-code","code":"exited","status":"7","at":"20`) {
-			t.Errorf("%s: got %s, %v", where, got, err)
-		}
-	}
-	if _, err := os.Stat(dir + "/run/jit"); err == nil {
-		t.Error("the config is still there")
-	}
-}
