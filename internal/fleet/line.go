@@ -139,9 +139,13 @@ func (p *pass) side(q *pool, g *group, j *Job) *pool {
 	return o
 }
 
-// sided is the other line of the first pool for which a job is to have it.
+// sided is the other line of the first pool for which a job is to have it. No job
+// waits for the firewall of a pool that fits it worse only to try something there.
 func (p *pass) sided(g *group, j *Job) *pool {
-	for _, q := range g.pools {
+	for i, q := range g.pools {
+		if i > 0 && q.Egress.Policy != Everything {
+			continue
+		}
 		if o := p.side(q, g, j); o != nil {
 			return o
 		}
