@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/daemon"
+	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/sim"
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
 	"github.com/dayfly-ci/dayfly/internal/sim/pve"
@@ -144,6 +145,10 @@ func randomWorld(t *testing.T, seed uint64, loud bool) {
 	if seed%4 != 0 && !loud {
 		p.level = slog.LevelInfo // the debug log is a tenth of a world's cost
 	}
+	var others []int
+	if seed%3 == 1 {
+		others = p.others()
+	}
 	p.start()
 	if seed%3 == 0 {
 		p.newVersions(rand.New(rand.NewPCG(seed, 2)))
@@ -164,6 +169,12 @@ func randomWorld(t *testing.T, seed uint64, loud bool) {
 			t.Errorf("job %d was lost in a world whose guests are well", j.ID)
 		}
 	}
+	for _, vmid := range others {
+		// Those that run may end by themselves.
+		if c, there := p.w.Proxmox.Container(vmid); !there || c.Lock != "" || vmid == firstVMID+2 && c.Boots > 0 {
+			t.Errorf("container %d of somebody else: there %t, lock %q, %d boots", vmid, there, c.Lock, c.Boots)
+		}
+	}
 	p.check()
 	if t.Failed() || loud {
 		for _, id := range p.w.Left().Containers {
@@ -177,6 +188,21 @@ func randomWorld(t *testing.T, seed uint64, loud bool) {
 		}
 		t.Logf("log: %s (kept with -artifacts)", file)
 	}
+}
+
+// others puts containers of somebody else beside ours. One of them is a spare of
+// another dayfly, which has a pool of the same name in the same resource pool.
+func (p *play) others() []int {
+	const id, key = firstVMID + 2, "another-instance-key-0123456789abcdef"
+	m := fleet.Manifest{
+		Schema: fleet.ManifestSchema, Name: fleet.NewName("linux", [4]byte{1, 2, 3, 4}, []byte(key)), Pool: "linux", Scope: "acme",
+		Template: fleet.Ref{Family: "ubuntu-24.04", Version: "2.335.1-1"}, Node: "pve", VMID: id, Configured: true,
+	}
+	p.w.Proxmox.AddContainer(pve.Container{
+		VMID: id, Storage: pve.LabStorage, ResourcePool: pve.LabRunners,
+		Config: map[string]string{"hostname": m.Name, "description": m.Sign(fleet.NewSecret(key))},
+	})
+	return append(p.foreign(), id)
 }
 
 // explain logs what the daemon says of the jobs that have not ended.
