@@ -107,7 +107,7 @@ func TestTrapsYieldNothingAndHangNobody(t *testing.T) {
 		"a link by the root":        "ln -s ../../../../../../.." + outside + " /opt/actions-runner/_diag/a.log",
 		"the folder is a link":      "rmdir /opt/actions-runner/_diag; ln -s /etc /opt/actions-runner/_diag",
 		"a folder above is a link":  "rm -r /opt/actions-runner; ln -s /proc/1 /opt/actions-runner",
-		"a pipe":                    "mkfifo /opt/actions-runner/_diag/a.log",
+		"a pipe":                    "cd /opt/actions-runner/_diag; mkfifo a.log; (echo x >a.log; touch /opened) >/dev/null 2>&1 &",
 		"a socket":                  "cd /opt/actions-runner/_diag; timeout 1 perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Local=>\"a.log\",Listen=>1)' || mkfifo a.log",
 		"a device":                  "touch /opt/actions-runner/_diag/a.log; mount --bind /dev/zero /opt/actions-runner/_diag/a.log",
 		"a file of the kernel":      "touch /opt/actions-runner/_diag/a.log; mount --bind /proc/kmsg /opt/actions-runner/_diag/a.log",
@@ -125,6 +125,13 @@ func TestTrapsYieldNothingAndHangNobody(t *testing.T) {
 			j.sh(trap)
 			began := time.Now()
 			live := n.collect(testID)
+			odd := name == "a pipe" || name == "a socket" || name == "a folder in a file's name"
+			if odd && !strings.Contains(strings.Join(live.Missed, "\n"), ": not a regular file") {
+				t.Errorf("nothing is missed: %q", live.Missed)
+			}
+			if got := j.sh("sleep 0.05; ls /opened 2>/dev/null || true"); got != "" {
+				t.Error("the pipe was opened")
+			}
 			j.gone()
 			for _, e := range []Evidence{live, n.collect(testID)} {
 				size := 0
