@@ -1,6 +1,7 @@
 package lxc
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -249,7 +250,7 @@ func TestJobThatTakesAllMemoryFailsAndIsReported(t *testing.T) {
 	g.set(map[string]string{"memory": "512"})
 	if _, err := os.Stat("/run/dayfly-lab/cgroup/memory"); err != nil {
 		if text, _ := os.ReadFile("/sys/fs/cgroup/cgroup.controllers"); !strings.Contains(string(text), "memory") {
-			t.Skip("the kernel's memory controller is not to be had")
+			lab.Lacking(t, errors.New("the kernel's memory controller is not to be had"))
 		}
 	}
 	j, log := g.runs(`tail /dev/zero`)
