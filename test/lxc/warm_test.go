@@ -3,6 +3,7 @@ package lxc
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
@@ -23,10 +24,23 @@ func TestWaitingContainerTakesItsConfigFromAFile(t *testing.T) {
 		out, _ := g.exec("systemctl is-active dayfly-runner.service multi-user.target; ls -d /run/dayfly")
 		return out == "active\nactive\n/run/dayfly"
 	})
+	half := w.half(t)
+	used := func() time.Duration {
+		s, err := half.Stats(t.Context(), fleet.VMID(g.vmid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.CPU
+	}
+	g.until("nothing in it works", func() bool {
+		before := used()
+		<-time.After(500 * time.Millisecond)
+		return used()-before < 2*time.Millisecond
+	})
 	id := g.job("echo hello")
 	config := g.mint()
 	facts := map[string]string{"DAYFLY_POOL": "linux", "DAYFLY_NODE": "pve"}
-	if _, err := w.half(t).Inject(t.Context(), fleet.VMID(g.vmid), g.name, fleet.NewSecret(config), facts, nil); err != nil {
+	if _, err := half.Inject(t.Context(), fleet.VMID(g.vmid), g.name, fleet.NewSecret(config), facts, nil); err != nil {
 		t.Fatal(err)
 	}
 	g.ended()
