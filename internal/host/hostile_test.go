@@ -351,6 +351,8 @@ func TestRepairRunsTheNodesToolOnOursOnly(t *testing.T) {
 	try(Remove, "unlock 20001; destroy 20001", nil)
 	n.made(testID) // whole, but not in our resource pool: somebody took it out
 	try(Remove, "", fleet.ErrDenied)
+	n.made(testID, "template: 1", "lock: disk") // somebody made a template of it
+	try(Remove, "", fleet.ErrDenied)
 	n.write(testID, "", "", "lock: destroyed")
 	try(Remove, "unlock 20001; destroy 20001", nil)
 	n.write(testID, "another", "", "lock: create")
