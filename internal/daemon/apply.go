@@ -197,15 +197,25 @@ func (d *Daemon) registered(s *state, scope fleet.Scope, began time.Time, regs [
 func (d *Daemon) recorded(r *runner, g github.Registration) {
 	r.Registration, r.RegistrationID = g.State, g.ID
 	now := time.Now()
-	if g.State >= fleet.Online && r.Listened.IsZero() {
-		r.heard(now)
-		d.listens(r)
-		d.save(r, journal.Listening, "")
+	if g.State >= fleet.Online {
+		d.listened(r, now, "")
 	}
 	if g.State == fleet.BusyFlag && r.Took.IsZero() {
 		r.Took = now
 	}
 	d.hears(r, g, now)
+}
+
+// listened notes that a runner listens, and how that was seen, and reports whether
+// that is new.
+func (d *Daemon) listened(r *runner, now time.Time, how string) bool {
+	if !r.Listened.IsZero() {
+		return false
+	}
+	r.heard(now)
+	d.listens(r)
+	d.save(r, journal.Listening, how)
+	return true
 }
 
 // heard notes that a runner listens, and so that its container runs. If a stop cut

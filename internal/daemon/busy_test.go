@@ -4,12 +4,14 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/host"
+	"github.com/dayfly-ci/dayfly/internal/journal"
 )
 
 // says is a root half that gives one answer to everything.
@@ -36,6 +38,30 @@ func TestWorkerGoesBeforeGitHub(t *testing.T) {
 	out.apply(kept)
 	if kept.Took.IsZero() || kept.Phase() != fleet.Busy {
 		t.Errorf("the runner counts as %s: %+v", kept.Phase(), kept.Runner)
+	}
+}
+
+// TestWorkerThatIsSeenFirstShowsThatItsRunnerListens: before any listing, and any
+// webhook, says so, and whatever cut its launch off.
+func TestWorkerThatIsSeenFirstShowsThatItsRunnerListens(t *testing.T) {
+	d := still(t)
+	r := &runner{Runner: fleet.Runner{Name: "r", Node: "pve", VMID: 100, Created: time.Now(), Launched: time.Now()}}
+	d.state.add(r)
+	d.worked(&d.state, "r")
+	d.worked(&d.state, "r") // seen again
+	if r.Took.IsZero() || r.Listened.IsZero() || r.Started.IsZero() || r.Phase() != fleet.Busy {
+		t.Errorf("the runner counts as %s: %+v", r.Phase(), r.Runner)
+	}
+	if err := d.cfg.Journal.Put(t.Context(), "afterwards", nil); err != nil {
+		t.Fatal(err)
+	}
+	events, err := d.cfg.Journal.Events(t.Context(), 0, 10)
+	var told []journal.Stage
+	for _, e := range events {
+		told = append(told, e.What)
+	}
+	if err != nil || !slices.Equal(told, []journal.Stage{journal.Listening, worker}) {
+		t.Errorf("the journal tells %v, %v", told, err)
 	}
 }
 

@@ -248,10 +248,7 @@ func (d *Daemon) worked(s *state, name string) {
 		return
 	}
 	r.Took = time.Now()
-	if r.Listened.IsZero() {
-		r.Listened = r.Took
-		d.listens(r)
-	}
+	d.listened(r, r.Took, "seen by its job's process")
 	d.save(r, worker, "seen on its node")
 	d.looks.jobs.poke(string(r.Scope))
 }

@@ -143,16 +143,9 @@ func (d *Daemon) took(j fleet.Job, now time.Time) {
 	if r == nil || r.Job == j.ID {
 		return
 	}
-	heard := r.Listened.IsZero()
-	r.Took = now
-	if heard {
-		r.heard(now) // between two listings: at the latest when it took the job
-	}
-	d.listens(r)
-	r.Job = j.ID
-	if heard {
-		d.save(r, journal.Listening, "seen by its job")
-	} else {
+	r.Took, r.Job = now, j.ID
+	if !d.listened(r, now, "seen by its job") { // between two listings: at the latest when it took the job
+		d.listens(r)
 		d.later.Save(r.Runner)
 	}
 	d.stranger(r, j)
