@@ -97,7 +97,7 @@ func (j *Journal) Timeline(ctx context.Context, job fleet.JobID) (events []Event
 		return nil, nil
 	}
 	err = j.read("read timeline", func(r *session) error {
-		events, err = scanEvents(ctx, r, `SELECT `+eventColumns+` FROM events WHERE job = ?1
+		events, err = scanEvents(ctx, r, `SELECT `+eventColumns+` FROM events WHERE job = ?1 AND job <> 0
 			UNION
 			SELECT `+eventColumns+` FROM events WHERE job = 0 AND runner <> '' AND runner IN (
 				SELECT runner FROM jobs WHERE id = ?1 UNION SELECT name FROM runners WHERE job = ?1 AND job <> 0)

@@ -40,7 +40,7 @@ func forgetting(name string, at time.Time, events []Event) func(*tx) error {
 		}
 		for _, e := range events {
 			var told bool
-			_, err := t.one(context.Background(), []any{&told}, `SELECT EXISTS (SELECT 1 FROM events WHERE runner = ? AND what = ?)`, name, string(e.What))
+			_, err := t.one(context.Background(), []any{&told}, `SELECT EXISTS (SELECT 1 FROM events WHERE runner = ? AND runner <> '' AND what = ?)`, name, string(e.What))
 			if err != nil {
 				return err
 			}
