@@ -14,7 +14,7 @@ import (
 // resolve finds out which template versions a pool clones.
 func (p *pass) resolve(q *pool, roll *Rollout) {
 	if roll == nil || roll.Stable.Family == "" {
-		q.ref, q.replicas = p.room.replicas(q.Pool, p.have.Templates)
+		q.ref, q.replicas = p.room.replicas(&q.Pool, p.have.Templates)
 		q.mute = q.muted()
 		if q.full = q.outdated(); q.full != "" {
 			q.replicas = nil
@@ -23,7 +23,7 @@ func (p *pass) resolve(q *pool, roll *Rollout) {
 	}
 	main, other := roll.lines()
 	q.roll = roll
-	q.ref, q.replicas = main, p.room.of(q.Pool, main, p.have.Templates)
+	q.ref, q.replicas = main, p.room.of(&q.Pool, main, p.have.Templates)
 	q.mute = q.muted()
 	q.full = p.barren(q)
 	if q.full != "" {
@@ -34,7 +34,7 @@ func (p *pass) resolve(q *pool, roll *Rollout) {
 	}
 	o := &pool{Pool: q.Pool, ref: other, roll: roll, avoid: roll.Avoid}
 	o.Spare = 0
-	o.replicas = p.room.of(q.Pool, other, p.have.Templates)
+	o.replicas = p.room.of(&q.Pool, other, p.have.Templates)
 	if o.full = p.barren(o); o.full != "" {
 		o.replicas = nil
 	}
@@ -73,11 +73,18 @@ func (q *pool) asked() Ref {
 }
 
 // of lists the replicas of one version on the nodes that the pool may use.
-func (m *room) of(q Pool, ref Ref, all []Template) []Template {
-	var found []Template
-	for _, t := range all {
-		if t.Ref == ref && (len(q.Nodes) == 0 || slices.Contains(q.Nodes, t.Node)) {
-			found = append(found, q.seen(t))
+func (m *room) of(q *Pool, ref Ref, all []Template) []Template {
+	n := 0
+	suits := func(t *Template) bool { return t.Ref == ref && q.mayUse(t.Node) }
+	for i := range all {
+		if suits(&all[i]) {
+			n++
+		}
+	}
+	found := make([]Template, 0, n)
+	for i := range all {
+		if suits(&all[i]) {
+			found = append(found, q.seen(all[i]))
 		}
 	}
 	slices.SortFunc(found, byReplica)

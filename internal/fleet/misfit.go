@@ -8,14 +8,14 @@ import (
 
 // seen is a template as a pool sees it: one that does not suit the pool is as
 // good as one that is too old.
-func (q Pool) seen(t Template) Template {
+func (q *Pool) seen(t Template) Template {
 	t.Outdated = cmp.Or(t.Outdated, q.Misfit(t))
 	return t
 }
 
 // Misfit says why a template does not suit the pool, though it may suit others;
 // empty: it does.
-func (q Pool) Misfit(t Template) string {
+func (q *Pool) Misfit(t Template) string {
 	switch {
 	case q.Size.DiskMiB > 0 && t.DiskMiB > q.Size.DiskMiB:
 		return fmt.Sprintf("its disk has %d MiB, more than size.disk of the pool, %d, and disks only grow", t.DiskMiB, q.Size.DiskMiB)
@@ -27,10 +27,10 @@ func (q Pool) Misfit(t Template) string {
 
 // Misfits lists the templates that the pool would use and that do not suit it,
 // with why.
-func (q Pool) Misfits(all []Template) []string {
+func (q *Pool) Misfits(all []Template) []string {
 	var list []string
 	for _, t := range all {
-		if why := q.Misfit(t); why != "" && q.wants(t.Ref) && (len(q.Nodes) == 0 || slices.Contains(q.Nodes, t.Node)) {
+		if why := q.Misfit(t); why != "" && q.wants(t.Ref) && q.mayUse(t.Node) {
 			list = append(list, fmt.Sprintf("template %s on %s is not used: %s", t.Ref, t.Node, why))
 		}
 	}

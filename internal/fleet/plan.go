@@ -216,6 +216,9 @@ type holdKey struct {
 // hold finds what forbids a kind of action of a pool on a node now. Of several
 // it takes one for all nodes first, then the longest.
 func (p *pass) hold(k Kind, q *pool, node string) *Hold {
+	if len(p.have.Holds) == 0 {
+		return nil
+	}
 	key := holdKey{k, q, node}
 	if h, known := p.holds[key]; known {
 		return h

@@ -111,16 +111,22 @@ type Pool struct {
 // Serves reports whether a job of repo that asks for labels may run on the
 // pool's runners: GitHub sends it to any runner that has all of them, without
 // regard to case.
-func (p Pool) Serves(repo string, labels []string) bool {
-	return p.Scope.Covers(repo) && len(p.Missing(labels)) == 0
+func (p *Pool) Serves(repo string, labels []string) bool {
+	return p.Scope.Covers(repo) && !slices.ContainsFunc(labels, p.lacks)
 }
 
+func (p *Pool) lacks(label string) bool {
+	return !slices.ContainsFunc(p.Labels, func(have string) bool { return strings.EqualFold(have, label) })
+}
+
+// mayUse reports whether the pool may use a node.
+func (p *Pool) mayUse(node string) bool { return len(p.Nodes) == 0 || slices.Contains(p.Nodes, node) }
+
 // Missing lists the labels that the pool's runners do not have.
-func (p Pool) Missing(labels []string) []string {
+func (p *Pool) Missing(labels []string) []string {
 	var missing []string
 	for _, l := range labels {
-		has := func(have string) bool { return strings.EqualFold(have, l) }
-		if !slices.ContainsFunc(p.Labels, has) {
+		if p.lacks(l) {
 			missing = append(missing, l)
 		}
 	}

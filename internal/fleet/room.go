@@ -146,41 +146,33 @@ func (m *room) task(node, storage string) bool {
 // replicas resolves a pool's template to one version and lists its replicas on
 // the nodes that the pool may use. The newest version is the newest one on a
 // node that is online, if there is any.
-func (m *room) replicas(q Pool, all []Template) (Ref, []Template) {
-	var usable, online []Template
-	for _, t := range all {
-		if t.Family != q.Template.Family || len(q.Nodes) > 0 && !slices.Contains(q.Nodes, t.Node) {
-			continue
-		}
-		t = q.seen(t)
-		usable = append(usable, t)
-		if m.online[t.Node] {
-			online = append(online, t)
-		}
-	}
+func (m *room) replicas(q *Pool, all []Template) (Ref, []Template) {
 	ref := q.Template
-	if ref.Version == "" && len(online) > 0 {
-		ref.Version = newest(online)
-	} else if ref.Version == "" {
-		ref.Version = newest(usable)
+	if ref.Version == "" {
+		ref.Version = m.newest(q, all)
 	}
-	found := slices.DeleteFunc(usable, func(t Template) bool { return t.Version != ref.Version })
-	slices.SortFunc(found, byReplica)
-	return ref, found
+	return ref, m.of(q, ref, all)
 }
 
 func byReplica(a, b Template) int {
 	return cmp.Or(cmp.Compare(a.VMID, b.VMID), cmp.Compare(a.Node, b.Node))
 }
 
-func newest(list []Template) string {
-	version := ""
-	for _, t := range list {
-		if version == "" || Newer(t.Version, version) {
-			version = t.Version
+func (m *room) newest(q *Pool, all []Template) string {
+	there, online := "", ""
+	for i := range all {
+		t := &all[i]
+		if t.Family != q.Template.Family || !q.mayUse(t.Node) {
+			continue
+		}
+		if there == "" || Newer(t.Version, there) {
+			there = t.Version
+		}
+		if m.online[t.Node] && (online == "" || Newer(t.Version, online)) {
+			online = t.Version
 		}
 	}
-	return version
+	return cmp.Or(online, there)
 }
 
 // clone books a clone of a replica that pick chose.

@@ -104,7 +104,7 @@ func (p Phase) String() string { return word(phaseNames[:], int(p)) }
 
 // Phase derives the phase from what is seen of the runner. What contradicts
 // itself is read as the phase in which less is done to it.
-func (r Runner) Phase() Phase {
+func (r *Runner) Phase() Phase {
 	switch {
 	case r.vanished():
 		return Gone
@@ -129,30 +129,30 @@ func (r Runner) Phase() Phase {
 	}
 }
 
-func (r Runner) over() bool { return !r.Spent.IsZero() || !r.Ended.IsZero() }
+func (r *Runner) over() bool { return !r.Spent.IsZero() || !r.Ended.IsZero() }
 
 // used reports whether a JIT config may have been minted for the runner: never
 // launch it again. A container that runs was launched, remembered or not.
-func (r Runner) used() bool {
+func (r *Runner) used() bool {
 	return !r.smoked() && !r.warm() && (r.Container == Running || r.Job != 0 || !first(r.Launched, r.Started, r.Listened, r.Took).IsZero())
 }
 
 // smoked reports whether the container was started without a JIT config, and
 // can have no job.
-func (r Runner) smoked() bool {
+func (r *Runner) smoked() bool {
 	return !r.Smoked.IsZero() && r.Job == 0 && r.Registration == Unregistered && first(r.Launched, r.Listened, r.Took).IsZero()
 }
 
 // vanished reports whether neither container nor registration is there, and
 // none is being made.
-func (r Runner) vanished() bool {
+func (r *Runner) vanished() bool {
 	return r.Container == Absent && r.Registration == Unregistered && r.Pending == None &&
 		(r.over() || r.used() || !r.Cloned.IsZero())
 }
 
 // exited reports whether the container ran and runs no longer, or is not there
 // at all: no process of a job can be alive in it, whatever GitHub says.
-func (r Runner) exited() bool {
+func (r *Runner) exited() bool {
 	switch {
 	case r.Pending == Clone || r.Pending == Launch || r.Pending == Smoke || r.Pending == Boot:
 		return false
@@ -164,26 +164,26 @@ func (r Runner) exited() bool {
 }
 
 // mayRun reports whether a process of a job may be alive in the container.
-func (r Runner) mayRun() bool {
+func (r *Runner) mayRun() bool {
 	return r.Ended.IsZero() && r.Container != Absent && !r.exited()
 }
 
 // Forgettable reports whether nothing is left of the runner: its container is
 // gone, and a listing of registrations that began after its end had none.
-func (r Runner) Forgettable(ev Evidence) bool {
+func (r *Runner) Forgettable(ev Evidence) bool {
 	return r.Phase() == Gone && r.cleared(ev)
 }
 
 // cleared reports whether no registration of the runner can be left: it never
 // had one, we removed it, or a listing after its end does not show it.
-func (r Runner) cleared(ev Evidence) bool {
+func (r *Runner) cleared(ev Evidence) bool {
 	last := r.end()
 	return r.Registration == Unregistered &&
 		(!r.used() || !r.Removed.IsZero() || !last.IsZero() && ev.Registrations.After(last))
 }
 
 // end is the last thing known to have happened to a runner that was launched.
-func (r Runner) end() time.Time {
+func (r *Runner) end() time.Time {
 	last := r.Launched
 	for _, t := range [...]time.Time{r.Started, r.Listened, r.Took, r.Ended, r.Spent} {
 		last = later(last, t)
@@ -193,6 +193,6 @@ func (r Runner) end() time.Time {
 
 // Counts reports whether the runner takes a place under the limits: a
 // container counts until it is gone, and from the intent to clone it.
-func (r Runner) Counts() bool {
+func (r *Runner) Counts() bool {
 	return r.Container != Absent || r.Pending == Clone || r.Phase() == Cloning
 }

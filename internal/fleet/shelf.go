@@ -17,7 +17,7 @@ func (m *mover) shelve(q Pool) shelf {
 	s := shelf{m: m, torn: map[string]string{}}
 	for _, t := range m.have.Templates {
 		if t.Family == q.Template.Family || m.known(q.Name, t.Ref) {
-			if len(q.Nodes) == 0 || slices.Contains(q.Nodes, t.Node) {
+			if q.mayUse(t.Node) {
 				s.list = append(s.list, q.seen(t))
 			}
 		}

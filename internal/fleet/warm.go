@@ -13,7 +13,7 @@ import (
 
 // warm reports whether the container was started to wait for a JIT config, and
 // can have no job.
-func (r Runner) warm() bool {
+func (r *Runner) warm() bool {
 	return !r.Booted.IsZero() && r.Job == 0 && r.Registration == Unregistered && first(r.Launched, r.Started, r.Listened, r.Took).IsZero()
 }
 
