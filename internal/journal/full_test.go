@@ -57,9 +57,9 @@ func checkFull(j *journal.Journal, room func() error) error {
 	if err := j.Put(ctx, "key", make([]byte, 70000)); err != nil {
 		return fmt.Errorf("write with room again: %w", err)
 	}
-	s, err := j.Stats(ctx)
-	if err != nil || s.Rows.Jobs != n || s.Commits.Failed == 0 {
-		return fmt.Errorf("stats %+v, error %v; want %d jobs and failed commits", s, err, n)
+	rows, err := j.Rows(ctx)
+	if s := j.Stats(); err != nil || rows.Jobs != n || s.Commits.Failed == 0 {
+		return fmt.Errorf("rows %+v, error %v, stats %+v; want %d jobs and failed commits", rows, err, s, n)
 	}
 	return nil
 }

@@ -34,28 +34,31 @@ type Rows struct{ Deliveries, Jobs, Runners, Intents, Events, Facts int64 }
 // Stats is what metrics and the watchdog want to know.
 type Stats struct {
 	Commits  Commits
-	Rows     Rows
 	OpenJobs int
 	Queued   int   // writes that wait for the next transaction
 	Bytes    int64 // of the file; 0 in memory
 	LogBytes int64 // of the write-ahead log
 }
 
-// Stats counts rows, so it reads through an index of each table: call it every
-// few seconds at most.
-func (j *Journal) Stats(ctx context.Context) (Stats, error) {
+// Stats reads nothing of the file but its size: it is asked for every few
+// seconds.
+func (j *Journal) Stats() Stats {
 	s := Stats{Commits: j.took.read(), OpenJobs: len(j.OpenJobs()), Bytes: size(j.path), LogBytes: size(j.path + "-wal")}
 	j.mu.Lock()
+	defer j.mu.Unlock()
 	s.Queued = len(j.queue)
-	j.mu.Unlock()
-	n := &s.Rows
-	err := j.read("count rows", func(r *session) error {
+	return s
+}
+
+// Rows counts rows, for which it reads through an index of each table.
+func (j *Journal) Rows(ctx context.Context) (n Rows, err error) {
+	err = j.read("count rows", func(r *session) error {
 		_, err := r.one(ctx, []any{&n.Deliveries, &n.Jobs, &n.Runners, &n.Intents, &n.Events, &n.Facts},
 			`SELECT (SELECT count(*) FROM deliveries), (SELECT count(*) FROM jobs), (SELECT count(*) FROM runners),
 				(SELECT count(*) FROM intents), (SELECT count(*) FROM events), (SELECT count(*) FROM facts)`)
 		return err
 	})
-	return s, err
+	return n, err
 }
 
 func size(name string) int64 {
