@@ -81,6 +81,8 @@ const (
 		ORDER BY id DESC LIMIT ?4`
 )
 
+var saveJob = upsert("jobs", jobColumns+", changed")
+
 func (t *tx) saveJob(j fleet.Job, at time.Time) error {
 	labels, err := json.Marshal(j.Labels)
 	if err != nil {
@@ -90,7 +92,7 @@ func (t *tx) saveJob(j fleet.Job, at time.Time) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(`INSERT OR REPLACE INTO jobs (`+jobColumns+`, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+	_, err = t.exec(saveJob,
 		int64(j.ID), j.Repo, j.Run, j.Attempt, j.Name, j.Workflow, j.URL, string(labels), j.Status.String(),
 		j.Conclusion, j.Runner, nano(j.Created), nano(j.Started), nano(j.Ended), string(origin), nano(t.or(at)))
 	return err

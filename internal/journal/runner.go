@@ -87,27 +87,30 @@ func (j *Journal) Cooling(ctx context.Context, since time.Time) (map[fleet.VMID]
 const runnerColumns = `name, pool, scope, node, vmid, family, version, source, storage, registration, job,
 	created, cloned, launched, started, listened, took, ended, spent, removed, cause, retry, smoked, passed, failed, fault, exit, booted`
 
+var (
+	saveRunner   = upsert("runners", runnerColumns+", forgotten")
+	updateRunner = upsert("runners", runnerColumns+", forgotten", "forgotten")
+)
+
 // saveRunner writes the row of a runner that exists.
 func (t *tx) saveRunner(r fleet.Runner) error {
-	_, err := t.exec(`INSERT OR REPLACE INTO runners (`+runnerColumns+`, forgotten)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)`, runnerValues(r)...)
+	_, err := t.exec(saveRunner, runnerValues(r)...)
 	return err
 }
 
 // updateRunner writes the row and leaves it forgotten if it is.
 func (t *tx) updateRunner(r fleet.Runner) error {
-	_, err := t.exec(`INSERT OR REPLACE INTO runners (`+runnerColumns+`, forgotten)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28,
-		coalesce((SELECT forgotten FROM runners WHERE name = ?1), 0))`, runnerValues(r)...)
+	_, err := t.exec(updateRunner, runnerValues(r)...)
 	return err
 }
 
+// runnerValues are those of runnerColumns and that it is not forgotten.
 func runnerValues(r fleet.Runner) []any {
 	return []any{r.Name, r.Pool, string(r.Scope), r.Node, int64(r.VMID), r.Template.Family, r.Template.Version,
 		int64(r.Source), r.Storage, r.RegistrationID, int64(r.Job),
 		nano(r.Created), nano(r.Cloned), nano(r.Launched), nano(r.Started), nano(r.Listened),
 		nano(r.Took), nano(r.Ended), nano(r.Spent), nano(r.Removed), clip(r.Cause), nano(r.Retry),
-		nano(r.Smoked), nano(r.Passed), nano(r.Failed), clip(r.Fault), r.Exit, nano(r.Booted)}
+		nano(r.Smoked), nano(r.Passed), nano(r.Failed), clip(r.Fault), r.Exit, nano(r.Booted), 0}
 }
 
 func scanRunner(row scanner) (r fleet.Runner, err error) {

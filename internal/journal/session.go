@@ -3,8 +3,12 @@ package journal
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
+	"unicode"
 
 	"modernc.org/sqlite"
 )
@@ -83,6 +87,22 @@ func (s *session) exec(query string, args ...any) (sql.Result, error) {
 		return nil, err
 	}
 	return st.ExecContext(context.Background(), args...)
+}
+
+// upsert is the statement that writes a row, whether or not there is one with
+// its key, the first of the columns. Replacing the row would take it out of all
+// indexes and put it in again: that is twice the work, and more pages to sync.
+// What is written once stays as it is in a row that is there.
+func upsert(table, columns string, once ...string) string {
+	names := strings.FieldsFunc(columns, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
+	var set []string
+	for _, name := range names[1:] {
+		if !slices.Contains(once, name) {
+			set = append(set, name+" = excluded."+name)
+		}
+	}
+	return fmt.Sprintf("INSERT INTO %s (%s) VALUES (?%s) ON CONFLICT (%s) DO UPDATE SET %s",
+		table, columns, strings.Repeat(", ?", len(names)-1), names[0], strings.Join(set, ", "))
 }
 
 // scanner is a row of a result.
