@@ -159,6 +159,24 @@ func TestStrangerIsNoRootHalf(t *testing.T) {
 	})
 }
 
+// TestRootHalfOfASmallerRangeIsNotUsed: it would refuse some of our containers.
+func TestRootHalfOfASmallerRangeIsNotUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlay(t, usual, one(2))
+		p.halves, p.least = []string{"pve"}, firstVMID+1
+		p.start()
+		defer p.stop()
+		p.until(time.Minute, "it is told", func() bool {
+			_, ok := p.troubled("it touches VMIDs 20001 to 20199 only, the range is 20000 to 20199")
+			return ok && p.status().Delivery == "env"
+		})
+		id := p.job("acme/app", 10*time.Second)
+		p.served(5 * time.Minute)
+		p.succeeded(id)
+		p.check()
+	})
+}
+
 // TestTemplateOfAnotherContractIsNotUsed: its guest would look for its config
 // elsewhere, or leave its evidence where nobody looks. One that says nothing is
 // used.

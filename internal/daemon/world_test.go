@@ -64,6 +64,7 @@ type play struct {
 	runner   string    // version in templates; empty: the usual one
 	built    time.Time // when templates say that they were made
 	contract string    // that the root halves speak; empty: ours
+	least    int       // VMID that the root halves touch; firstVMID if 0
 	user     string    // whom alone the root halves serve; empty: us
 	answer   string    // what the root halves answer when they are to collect; empty: what there is
 
@@ -307,7 +308,7 @@ func (p *play) hosts(l *life) []*host.Client {
 	var list []*host.Client
 	for _, node := range p.halves {
 		line := p.w.HalfLine(sim.Half{
-			Node: node, First: firstVMID, Last: cmp.Or(p.last, lastVMID), Pool: pve.LabRunners, Key: instanceKey, Contract: p.contract, User: p.user,
+			Node: node, First: cmp.Or(p.least, firstVMID), Last: cmp.Or(p.last, lastVMID), Pool: pve.LabRunners, Key: instanceKey, Contract: p.contract, User: p.user,
 		})
 		list = append(list, host.Over(node, "http://"+node+".half.test", fence{p, l, line}))
 	}

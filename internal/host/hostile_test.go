@@ -355,6 +355,12 @@ func TestRepairRunsTheNodesToolOnOursOnly(t *testing.T) {
 	try(Remove, "", fleet.ErrDenied)
 	n.write(testID, "", "", "lock: destroyed")
 	try(Remove, "unlock 20001; destroy 20001", nil)
+	for _, id := range []fleet.VMID{19999, 20100} {
+		n.write(id, "", "", "lock: destroyed")
+		if err := n.c.Repair(t.Context(), id, testName, Remove); !errors.Is(err, fleet.ErrDenied) || log() != "" {
+			t.Errorf("%d, which is not in the range: %v", id, err)
+		}
+	}
 	n.write(testID, "another", "", "lock: create")
 	try(Remove, "", fleet.ErrDenied)
 	n.made(testID, "lock: create")
