@@ -158,6 +158,11 @@ func TestRecordedExchangesAgree(t *testing.T) {
 			t.Errorf("%s: got %d that agree, want at least %d", name, a, recordedFloor[name])
 		}
 	}
+	for name := range recordedFloor {
+		if _, there := all[filepath.Join(dir, name+".jsonl")]; !there && !foreign {
+			t.Errorf("%s: its recording is not there", name)
+		}
+	}
 	fmt.Printf("recorded: agree %d of %d\n", agree, total)
 }
 
