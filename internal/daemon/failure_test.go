@@ -115,7 +115,8 @@ func TestLocksThatStayCostLittle(t *testing.T) {
 func (p *play) foreign() []int {
 	p.w.Proxmox.AddContainer(pve.Container{VMID: firstVMID, Storage: pve.LabStorage, Running: true})
 	p.w.Proxmox.AddContainer(pve.Container{VMID: firstVMID + 1, Storage: pve.LabStorage, ResourcePool: pve.LabRunners, Running: true})
-	return []int{firstVMID, firstVMID + 1}
+	p.others = []int{firstVMID, firstVMID + 1}
+	return p.others
 }
 
 func TestForeignContainersInOurRangeAreNeverTouched(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -60,6 +61,7 @@ type play struct {
 	source pools.Source // nil: the folder of setPools
 	limits fleet.Limits
 	halves []string // nodes with a root half
+	others []int    // containers of somebody else
 
 	runner   string    // version in templates; empty: the usual one
 	built    time.Time // when templates say that they were made
@@ -385,9 +387,11 @@ func (p *play) operate() {
 	for _, trouble := range s.Troubles {
 		for _, m := range pct.FindAllStringSubmatch(trouble.What+" "+trouble.Hint, -1) {
 			id, _ := strconv.Atoi(m[2])
-			if m[1] == "unlock" {
+			switch {
+			case slices.Contains(p.others, id): // the hint says to look at it first
+			case m[1] == "unlock":
 				p.w.Proxmox.Unlock(id)
-			} else {
+			default:
 				p.w.Proxmox.Remove(id)
 			}
 		}

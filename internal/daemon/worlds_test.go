@@ -145,9 +145,8 @@ func randomWorld(t *testing.T, seed uint64, loud bool) {
 	if seed%4 != 0 && !loud {
 		p.level = slog.LevelInfo // the debug log is a tenth of a world's cost
 	}
-	var others []int
 	if seed%3 == 1 {
-		others = p.others()
+		p.strangers()
 	}
 	p.start()
 	if seed%3 == 0 {
@@ -169,7 +168,7 @@ func randomWorld(t *testing.T, seed uint64, loud bool) {
 			t.Errorf("job %d was lost in a world whose guests are well", j.ID)
 		}
 	}
-	for _, vmid := range others {
+	for _, vmid := range p.others {
 		// Those that run may end by themselves.
 		if c, there := p.w.Proxmox.Container(vmid); !there || c.Lock != "" || vmid == firstVMID+2 && c.Boots > 0 {
 			t.Errorf("container %d of somebody else: there %t, lock %q, %d boots", vmid, there, c.Lock, c.Boots)
@@ -190,9 +189,9 @@ func randomWorld(t *testing.T, seed uint64, loud bool) {
 	}
 }
 
-// others puts containers of somebody else beside ours. One of them is a spare of
+// strangers puts containers of somebody else beside ours. One of them is a spare of
 // another dayfly, which has a pool of the same name in the same resource pool.
-func (p *play) others() []int {
+func (p *play) strangers() {
 	const id, key = firstVMID + 2, "another-instance-key-0123456789abcdef"
 	m := fleet.Manifest{
 		Schema: fleet.ManifestSchema, Name: fleet.NewName("linux", [4]byte{1, 2, 3, 4}, []byte(key)), Pool: "linux", Scope: "acme",
@@ -202,7 +201,7 @@ func (p *play) others() []int {
 		VMID: id, Storage: pve.LabStorage, ResourcePool: pve.LabRunners,
 		Config: map[string]string{"hostname": m.Name, "description": m.Sign(fleet.NewSecret(key))},
 	})
-	return append(p.foreign(), id)
+	p.others = append(p.foreign(), id)
 }
 
 // explain logs what the daemon says of the jobs that have not ended.
