@@ -67,8 +67,8 @@ func (d *Daemon) probed(s *state, name string, taken bool) {
 	case !taken:
 		r.free = true
 	case time.Since(r.gone) > doubtAfter:
-		d.trouble("runner "+name, fmt.Sprintf("VMID %d on node %s is still taken by what a cut-off task of runner %s left, which dayfly may not see or remove", r.VMID, r.Node, name),
-			fmt.Sprintf(`if "pct config %d" on node %s shows nobody else's container, run "pct unlock %d; pct destroy %d" there`, r.VMID, r.Node, r.VMID, r.VMID))
+		d.trouble("runner "+name, fmt.Sprintf("VMID %d on node %s is still taken: by what a cut-off task of runner %s left, or by somebody else's container; dayfly may not see or remove it", r.VMID, r.Node, name),
+			fmt.Sprintf(`look at "pct config %d" on node %s; only if that is nobody's container, run "pct unlock %d; pct destroy %d" there`, r.VMID, r.Node, r.VMID, r.VMID))
 	}
 }
 

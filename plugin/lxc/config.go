@@ -214,7 +214,8 @@ type Firewall struct {
 	// server, a registry mirror.
 	AllowOut []string `mapstructure:"allow_out"`
 	// Networks or addresses that no job may reach: `10.0.0.0/8`. They are
-	// closed after `allow_out`.
+	// closed after `allow_out`. IPv6 is let through unless it is named here
+	// too: `::/0`.
 	DenyOut []string `mapstructure:"deny_out"`
 	// Security groups of the datacenter's firewall, whose rules come last.
 	SecurityGroups []string `mapstructure:"security_groups"`
