@@ -203,7 +203,7 @@ func (d *Daemon) loop(ctx context.Context) {
 // looked at at once.
 const (
 	restLeast = 5 * time.Millisecond
-	restMost  = 40 * time.Millisecond
+	restMost  = 20 * time.Millisecond
 )
 
 // pass decides once and starts what was decided.
