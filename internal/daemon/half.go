@@ -74,6 +74,14 @@ func (h *halves) away(node string, began time.Time) time.Time {
 	return began
 }
 
+// lone reports whether a node has no root half that answers, and may be where one
+// of those is that are to answer and do not.
+func (h *halves) lone(node string, want int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.by[node] == nil && len(h.by) < want
+}
+
 func (h *halves) all() map[string]*half {
 	h.mu.Lock()
 	defer h.mu.Unlock()

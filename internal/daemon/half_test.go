@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/dayfly-ci/dayfly/internal/daemon"
+	"github.com/dayfly-ci/dayfly/internal/fleet"
 	"github.com/dayfly-ci/dayfly/internal/sim"
 	"github.com/dayfly-ci/dayfly/internal/sim/hub"
 )
@@ -44,6 +45,16 @@ func (p *play) timeline(id hub.JobID) (stages string, details map[string]string)
 		details[e.What] += e.Detail
 	}
 	return stages, details
+}
+
+// between is how long after one stage of a job another began.
+func (p *play) between(id hub.JobID, from, to string) time.Duration {
+	p.t.Helper()
+	at := map[string]time.Time{}
+	for _, e := range admin[daemon.JobDetail](p, http.MethodGet, fmt.Sprintf("/v1/jobs/%d", id)).Timeline {
+		at[e.What] = e.At
+	}
+	return at[to].Sub(at[from])
 }
 
 // Proxmox tells a token of the daemon's no cores: its root half does.
@@ -142,6 +153,9 @@ func TestRootHalfThatIsAwayIsSaidAndCostsNothingElse(t *testing.T) {
 		id := p.job("acme/app", 10*time.Second)
 		p.served(5 * time.Minute)
 		p.succeeded(id)
+		if lag := p.between(id, "cloned", "minted"); lag < fleet.RulesLag {
+			p.t.Errorf("nobody looked for the rules of its container's firewall, and its config came %v after it was made", lag)
+		}
 		time.Sleep(time.Minute)
 		if tr, ok := p.troubled("root half"); !ok || !strings.Contains(tr.Hint, "systemctl status dayfly-host") {
 			p.t.Errorf("a minute later: %+v", tr)

@@ -89,6 +89,7 @@ func (d *Daemon) observed() fleet.Observed {
 		total.Cores = cmp.Or(total.Cores, d.halves.cores(name)) // Proxmox tells only who has Sys.Audit
 		o.Nodes = append(o.Nodes, fleet.Node{
 			Name: name, Online: n.observed(), Down: !n.up, Host: d.halves.on(name) != nil, Away: d.halves.away(name, d.started),
+			Lone:  d.halves.lone(name, len(d.cfg.Hosts)),
 			Frail: n.trips >= tripsMost, Blind: n.blind, Total: total, Used: n.used, Stores: n.known(time.Now()),
 		})
 		for _, t := range n.templates {

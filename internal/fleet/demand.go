@@ -231,7 +231,7 @@ func (p *pass) rests(q *pool, j *Job) bool {
 	if len(q.rest) == 0 {
 		return false
 	}
-	p.tell(j, "a spare is there for it, "+q.returns(q.rest[0]))
+	p.tell(j, "a spare is there for it, "+p.returns(q, q.rest[0]))
 	q.rest = q.rest[1:]
 	return true
 }

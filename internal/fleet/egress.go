@@ -59,16 +59,22 @@ func (e Egress) allowed() string {
 	return strings.Join(list, " ")
 }
 
-// shielded reports whether a container's firewall is in force, where its pool
-// asks for one: no JIT config may reach it before. One that was found rather
+// shielded reports whether a container's firewall is in force, where nobody else
+// looks for that: no JIT config may reach it before. One that was found rather
 // than made counts from when it was found. A warm container was a spare before.
 func (p *pass) shielded(q *pool, r *Runner) bool {
-	return q.Egress.Policy == Everything || p.passed(r.Cloned.Add(RulesLag))
+	return !p.lags(q, r) || p.passed(r.Cloned.Add(RulesLag))
+}
+
+// lags reports whether RulesLag is waited for: where the pool asks for a firewall,
+// and where the node's root half, which would look for the rules, is away.
+func (p *pass) lags(q *pool, r *Runner) bool {
+	return q.Egress.Policy != Everything || p.room.lone[r.Node]
 }
 
 // returns is when a spare may be used that may not be now, and why.
-func (q *pool) returns(r *Runner) string {
-	if lag := r.Cloned.Add(RulesLag); q.Egress.Policy != Everything && lag.After(r.Retry) {
+func (p *pass) returns(q *pool, r *Runner) string {
+	if lag := r.Cloned.Add(RulesLag); p.lags(q, r) && lag.After(r.Retry) {
 		return "and its firewall is in force at " + clock(lag)
 	}
 	return "and tried again at " + clock(r.Retry)

@@ -27,6 +27,7 @@ type Node struct {
 	Down   bool      // the cluster itself does not see it: nothing new can run on it
 	Host   bool      // its root half can bring JIT configs into containers that run
 	Away   time.Time // since when it has none, if it had one
+	Lone   bool      // it may be one whose root half is to answer, and does not
 	Frail  bool      // it failed several times in a row and has not shown yet that it works again
 	Blind  bool      // nobody can ask for a smoke boot on it
 	Total  Room      // what it has, as far as that may be seen

@@ -37,6 +37,7 @@ type room struct {
 	limits  Limits
 	online  map[string]bool
 	hosts   map[string]bool        // nodes whose root half answers
+	lone    map[string]bool        // nodes whose root half may be one that is away
 	away    map[string]*time.Time  // since when it does not
 	now     books                  // what takes a place
 	soon    books                  // the same once what is leaving has left and what jobs wait for has come
@@ -56,13 +57,14 @@ type room struct {
 
 func newRoom(want Desired, have Observed) room {
 	m := room{
-		limits: want.Limits, online: make(map[string]bool, len(have.Nodes)), hosts: map[string]bool{}, frail: map[string]bool{}, down: map[string]bool{}, away: map[string]*time.Time{},
+		limits: want.Limits, online: make(map[string]bool, len(have.Nodes)), hosts: map[string]bool{}, lone: map[string]bool{}, frail: map[string]bool{}, down: map[string]bool{}, away: map[string]*time.Time{},
 		now:   books{node: map[string]int{}, pool: map[string]int{}, share: map[spot]int{}, disk: map[*stock]int{}},
 		tasks: map[string]int{}, stores: map[spot]int{}, cloning: map[VMID]bool{}, left: map[*Runner]bool{},
 	}
 	for _, n := range have.Nodes {
 		m.online[n.Name] = n.Online
 		m.hosts[n.Name] = n.Host
+		m.lone[n.Name] = n.Lone
 		m.down[n.Name] = n.Down
 		if n.Frail {
 			m.frail[n.Name] = true

@@ -263,11 +263,11 @@ func (p *player) setNode(words []string) error {
 		return nil
 	}
 	if words[1] == "host" {
-		p.nodes[i].Host, p.nodes[i].Away = true, time.Time{}
+		p.nodes[i].Host, p.nodes[i].Away, p.nodes[i].Lone = true, time.Time{}, false
 		return nil
 	}
 	if words[1] == "hostless" {
-		p.nodes[i].Host, p.nodes[i].Away = false, p.now
+		p.nodes[i].Host, p.nodes[i].Away, p.nodes[i].Lone = false, p.now, true
 		return nil
 	}
 	if strings.Contains(words[1], "=") {
