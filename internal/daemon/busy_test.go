@@ -65,6 +65,21 @@ func TestWorkerThatIsSeenFirstShowsThatItsRunnerListens(t *testing.T) {
 	}
 }
 
+// TestRootHalfThatLeavesBeforeALaunchIsMissed: a fresh clone has no config by env
+// instead, for nobody has looked for its firewall's rules. There is no client of
+// GitHub or Proxmox here.
+func TestRootHalfThatLeavesBeforeALaunchIsMissed(t *testing.T) {
+	d := &Daemon{cfg: Config{Hosts: []*host.Client{host.Over("test", "http://half.test", says(`{}`))}}}
+	r := &runner{Runner: fleet.Runner{Name: "r", Node: "pve", VMID: 100, Cloned: time.Now(), Launched: time.Now()}}
+	out := d.launch(t.Context(), r.Runner, fleet.Pool{Timeouts: fleet.Timeouts{Launch: time.Minute}})
+	if !errors.Is(out.err, fleet.ErrUnavailable) || out.hold != nobody {
+		t.Fatalf("launched: %+v", out)
+	}
+	if out.apply(r); !r.Launched.IsZero() {
+		t.Errorf("the runner counts as %s", r.Phase())
+	}
+}
+
 // TestForgedExitCodeIsNotBelieved: who had a job may have written what the root
 // half collects. Code 7 would condemn the template version.
 func TestForgedExitCodeIsNotBelieved(t *testing.T) {

@@ -19,8 +19,13 @@ import (
 func (d *Daemon) launch(ctx context.Context, r fleet.Runner, pool fleet.Pool) outcome {
 	ctx, cancel := context.WithTimeout(ctx, pool.Timeouts.Launch)
 	defer cancel()
-	if h := d.halves.on(r.Node); h != nil {
+	h := d.halves.on(r.Node)
+	switch {
+	case h != nil:
 		return d.launchByHost(ctx, h.client, r, pool)
+	case d.halves.lone(r.Node, len(d.cfg.Hosts)) && time.Since(r.Cloned) < fleet.RulesLag:
+		// It went away since this was decided: nobody looks for the firewall's rules.
+		return outcome{err: fmt.Errorf("root half of node %s: %w", r.Node, fleet.ErrUnavailable), apply: undo(fleet.Launch)}
 	}
 	return d.launchByEnv(ctx, r, pool)
 }
