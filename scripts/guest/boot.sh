@@ -6,7 +6,7 @@
 
 user=${DAYFLY_USER:-runner}
 
-# Measured in unprivileged containers: without these, multi-user.target is
+# Measured in unprivileged containers: without most of these, multi-user.target is
 # reached in 305 instead of 552 ms. Time synchronisation, log rotation and
 # logins of users are not among them, and neither is what brings the network up.
 # What is in /dev, and how the root file system is mounted, the node decides.

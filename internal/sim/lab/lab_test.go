@@ -44,7 +44,7 @@ func TestContainerLivesAndDies(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range 3 {
+	for boot := range 8 {
 		ended, err := m.Start(pve.Launch{VMID: 101, Options: map[string]string{
 			"hostname": "one", "unprivileged": "1", "features": "nesting=1", "memory": "256",
 			"net0": "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,ip=10.77.0.9/24,host-managed=1,type=veth",
@@ -52,9 +52,11 @@ func TestContainerLivesAndDies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		list, err := m.Interfaces(101)
-		if err != nil || !slices.ContainsFunc(list, func(i pve.NetInterface) bool { return i.Name == "eth0" && slices.Contains(i.Inet, "10.77.0.9/24") }) {
-			t.Errorf("its interfaces: %+v, %v", list, err)
+		if boot == 0 { // the others are killed at once
+			list, err := m.Interfaces(101)
+			if err != nil || !slices.ContainsFunc(list, func(i pve.NetInterface) bool { return i.Name == "eth0" && slices.Contains(i.Inet, "10.77.0.9/24") }) {
+				t.Errorf("its interfaces: %+v, %v", list, err)
+			}
 		}
 		began := time.Now()
 		if err := m.Kill(101); err != nil {
